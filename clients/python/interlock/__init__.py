@@ -1,0 +1,1 @@
+"""Report runs to Interlock: the client, its log handler, and the generated stubs."""
