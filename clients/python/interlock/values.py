@@ -46,6 +46,11 @@ def duration(length: Seconds) -> Duration:
     return Duration(seconds=length.days * 86_400 + length.seconds, nanos=length.microseconds * 1000)
 
 
+def total_seconds(length: Seconds) -> float:
+    """Answer a length of time in seconds."""
+    return length.total_seconds() if isinstance(length, timedelta) else length
+
+
 def seconds(length: Duration) -> float:
     """Convert a duration to seconds."""
     return length.seconds + length.nanos / 1e9

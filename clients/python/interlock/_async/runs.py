@@ -1,0 +1,381 @@
+"""Runs whose states are reported by a `with` block, or by a call that can run its body again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from interlock import context, states, values
+from interlock._async import transport
+from interlock.errors import InterlockError, TransitionAborted, TransitionRejected
+from interlock.ids import uuid7
+from interlock.v1.flow_pb2 import Flow
+from interlock.v1.state_pb2 import (
+    STATE_TYPE_CANCELLED,
+    STATE_TYPE_CANCELLING,
+    STATE_TYPE_RUNNING,
+    STATE_TYPE_SCHEDULED,
+    VERDICT_ABORT,
+    VERDICT_ACCEPT,
+    VERDICT_REJECT,
+    VERDICT_WAIT,
+    Decision,
+    ResultReference,
+    State,
+    StateDetails,
+    StateDraft,
+)
+from interlock.values import Seconds, StateLike
+
+if TYPE_CHECKING:
+    from interlock._async.client import AsyncClient
+
+T = TypeVar("T")
+
+RUN_LOGGER = "interlock.run"
+"""Where the tracebacks of failed runs go: the one logger of ours whose records are shipped."""
+
+_logger = logging.getLogger(RUN_LOGGER)
+
+_LAST_WORDS = 5.0
+"""How many seconds a process that ends may take to say so."""
+
+_SHORTEST_WAIT = 0.05
+"""A WAIT is never shorter, so that a due time that has just passed is not asked for in a loop."""
+
+_AWAITING_RETRY = "AwaitingRetry"
+
+
+class AsyncRunContext:
+    """What flow runs and task runs have in common: see `AsyncClient.flow_run`."""
+
+    id: str
+    """The run's id; empty before the block is entered for the first time."""
+    decision: Decision | None
+    """The last answer to a proposal, once there is one."""
+    retry_in: float | None
+    """In how many seconds the run is to be tried again, once its failure was answered so."""
+
+    def __init__(self, client: AsyncClient, run_id: str) -> None:
+        self._client = client
+        self.id = run_id
+        self.decision = None
+        self.retry_in = None
+        self._outer = ("", "")
+
+    @property
+    def state(self) -> State:
+        """The run's state, as of the last answer."""
+        return self.decision.state if self.decision is not None else State()
+
+    @property
+    def run_count(self) -> int:
+        """How often the run has entered RUNNING: 1 in the first attempt."""
+        return self.decision.run_count if self.decision is not None else 0
+
+    async def set_state(
+        self,
+        state: StateLike,
+        *,
+        name: str = "",
+        message: str = "",
+        details: StateDetails | None = None,
+        result: ResultReference | None = None,
+    ) -> Decision:
+        """Propose a state for this run; waits as long as the answer is WAIT.
+
+        After a terminal state the end of the block proposes nothing more.
+        """
+        draft = values.draft(state, name=name, message=message, details=details, result=result)
+        proposal_id = uuid7()
+        while True:
+            decision = await self._propose(draft, proposal_id)
+            if decision.verdict != VERDICT_WAIT:
+                self.decision = decision
+                return decision
+            wait = values.seconds(decision.retry_after)
+            await transport.sleep(max(wait, _SHORTEST_WAIT))
+
+    async def __aenter__(self) -> Self:
+        await self._create()
+        self.retry_in = None
+        decision = await self.set_state(states.running())
+        if decision.verdict == VERDICT_ABORT:
+            raise TransitionAborted(decision)
+        if decision.state.type != STATE_TYPE_RUNNING:
+            await self._stop_if_told(decision)
+            raise TransitionRejected(decision)
+        self._outer = (context.flow_run_id.get(), context.task_run_id.get())
+        self._enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                await self._finish()
+            elif isinstance(error, Exception):
+                await self._fail(error)
+            else:
+                await self._crash(error)
+        finally:
+            self._leave()
+            context.flow_run_id.set(self._outer[0])
+            context.task_run_id.set(self._outer[1])
+
+    async def repeat(self, function: transport.Body[T], *arguments: Any) -> T:
+        """Run a function in this run's block, again as often as its retries allow.
+
+        Answers the function's result, or raises what it raised the last time.
+        """
+        while True:
+            try:
+                async with self:
+                    return await function(*arguments)
+            except Exception:
+                if self.retry_in is None:
+                    raise
+                await transport.sleep(self.retry_in)
+
+    async def _finish(self) -> None:
+        if self._ended:
+            return
+        decision = await self.set_state(states.completed())
+        if decision.verdict == VERDICT_ACCEPT:
+            return
+        if decision.verdict == VERDICT_REJECT:
+            if decision.state.type == states.completed().type:
+                return
+            await self._stop_if_told(decision)
+            raise TransitionRejected(decision)
+        raise TransitionAborted(decision)
+
+    async def _fail(self, error: Exception) -> None:
+        _logger.error("%s failed", self._title, exc_info=error)
+        if self._ended:
+            return
+        try:
+            decision = await self.set_state(states.failed(describe(error)))
+            await self._stop_if_told(decision)
+        except InterlockError as failure:
+            error.add_note(f"interlock: {self._title} could not report this failure: {failure}")
+            return
+        if decision.state.type == STATE_TYPE_SCHEDULED and decision.state.name == _AWAITING_RETRY:
+            # Both times are the server's, so that clocks that differ do no harm.
+            due, now = decision.state.details.scheduled_time, decision.state.timestamp
+            self.retry_in = max(0.0, values.seconds_between(now, due))
+            error.add_note(f"interlock: {self._title} is to be tried again in {self.retry_in:g} s")
+        elif decision.verdict != VERDICT_ACCEPT:
+            error.add_note(
+                f"interlock: {self._title} stays {decision.state.name}: {decision.explanation}"
+            )
+
+    async def _crash(self, error: BaseException) -> None:
+        _logger.error("%s crashed: %s", self._title, describe(error))
+        if self._ended:
+            return
+        client = self._client
+        try:
+            self._client = client.with_timeout(_LAST_WORDS)
+            decision = await self._propose(states.crashed(describe(error)), uuid7())
+            self.decision = decision
+            await self._stop_if_told(decision)
+        except InterlockError as failure:
+            error.add_note(f"interlock: {self._title} could not report this crash: {failure}")
+        finally:
+            self._client = client
+
+    async def _stop_if_told(self, decision: Decision) -> None:
+        # CANCELLING says that someone wants the run to stop; that it has stopped is ours to say.
+        if decision.verdict == VERDICT_REJECT and decision.state.type == STATE_TYPE_CANCELLING:
+            await self.set_state(STATE_TYPE_CANCELLED, message="Stopped on request")
+
+    @property
+    def _ended(self) -> bool:
+        return self.state.type in states.TERMINAL
+
+    @property
+    def _title(self) -> str:
+        return f"{type(self).__name__.removesuffix('Context')} {self.id}"
+
+    async def _create(self) -> None:
+        raise NotImplementedError
+
+    async def _propose(self, draft: StateDraft, proposal_id: str) -> Decision:
+        raise NotImplementedError
+
+    def _enter(self) -> None:
+        raise NotImplementedError
+
+    def _leave(self) -> None:
+        raise NotImplementedError
+
+
+class AsyncFlowRunContext(AsyncRunContext):
+    """A flow run that is reported by its block: see `AsyncClient.flow_run`."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        *,
+        flow: Flow | str = "",
+        run_id: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(client, run_id)
+        self._flow = flow
+        self._options = options or {}
+        self._numbers: dict[str, int] = {}
+
+    def task(
+        self,
+        task_key: str,
+        *,
+        dynamic_key: str = "",
+        name: str = "",
+        inputs: Mapping[str, Any] | None = None,
+        retries: int = 0,
+        retry_delay: Seconds | Sequence[Seconds] = 0,
+        retry_jitter_factor: float = 0.0,
+        tags: Iterable[str] = (),
+        labels: Mapping[str, str] | None = None,
+        task_version: str = "",
+    ) -> AsyncTaskRunContext:
+        """Run a task of this flow run in a `with` block, reported as the flow run's block is.
+
+        Without a dynamic key the runs of a task are numbered in the order of these calls, in each
+        attempt of the flow run from 0 on, so that a later attempt finds the task runs of an earlier
+        one. Where that order may differ (tasks that start concurrently) give a key.
+
+        A block can not be run again: `run_task` uses the retries.
+        """
+        number = self._numbers.get(task_key, 0)
+        if not dynamic_key:
+            self._numbers[task_key] = number + 1
+        return AsyncTaskRunContext(
+            self._client,
+            flow_run_id=self.id,
+            task_key=task_key,
+            options={
+                "dynamic_key": dynamic_key or str(number),
+                "name": name,
+                "inputs": inputs,
+                "retries": retries,
+                "retry_delay": retry_delay,
+                "retry_jitter_factor": retry_jitter_factor,
+                "tags": tags,
+                "labels": labels,
+                "task_version": task_version,
+            },
+        )
+
+    async def run_task(
+        self,
+        function: transport.Body[T],
+        *arguments: Any,
+        key: str = "",
+        dynamic_key: str = "",
+        name: str = "",
+        inputs: Mapping[str, Any] | None = None,
+        retries: int = 0,
+        retry_delay: Seconds | Sequence[Seconds] = 0,
+        retry_jitter_factor: float = 0.0,
+        tags: Iterable[str] = (),
+        labels: Mapping[str, str] | None = None,
+        task_version: str = "",
+    ) -> T:
+        """Call a function as a task, again as often as its retries allow, and answer its result.
+
+        The function is called with the arguments alone; the task key is its name unless given.
+        Raises what the function raised the last time; TransitionAborted or TransitionRejected where
+        the task may not run.
+        """
+        task = self.task(
+            key or function.__name__,
+            dynamic_key=dynamic_key,
+            name=name,
+            inputs=inputs,
+            retries=retries,
+            retry_delay=retry_delay,
+            retry_jitter_factor=retry_jitter_factor,
+            tags=tags,
+            labels=labels,
+            task_version=task_version,
+        )
+        return await task.repeat(function, *arguments)
+
+    async def _create(self) -> None:
+        self._numbers.clear()
+        if self.id:
+            return
+        flow = self._flow
+        if isinstance(flow, str):
+            flow = await self._client.create_flow(flow)
+        self.id = (await self._client.create_flow_run(flow, **self._options)).id
+
+    async def _propose(self, draft: StateDraft, proposal_id: str) -> Decision:
+        return await self._client.set_flow_run_state(self.id, draft, proposal_id=proposal_id)
+
+    def _enter(self) -> None:
+        context.flow_run_id.set(self.id)
+        context.task_run_id.set("")
+
+    def _leave(self) -> None:
+        if self._ended:
+            context.run_ended(self.id)
+
+
+class AsyncTaskRunContext(AsyncRunContext):
+    """A task run that is reported by its block: see `task`."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        *,
+        flow_run_id: str,
+        task_key: str,
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__(client, "")
+        self._flow_run_id = flow_run_id
+        self._task_key = task_key
+        self._options = options
+
+    async def _create(self) -> None:
+        if not self.id:
+            run = await self._client.create_task_run(
+                self._task_key, flow_run=self._flow_run_id, **self._options
+            )
+            self.id = run.id
+
+    async def _propose(self, draft: StateDraft, proposal_id: str) -> Decision:
+        return await self._client.set_task_run_state(self.id, draft, proposal_id=proposal_id)
+
+    def _enter(self) -> None:
+        context.flow_run_id.set(self._flow_run_id)
+        context.task_run_id.set(self.id)
+
+    def _leave(self) -> None:
+        if self._ended and not self._flow_run_id:
+            context.run_ended(self.id)
+
+
+def describe(error: BaseException) -> str:
+    """Say what happened in one line: the type, and the text if there is one, whatever it does."""
+    try:
+        words = str(error)
+    except Exception as failure:
+        words = f"<its text can not be had: {type(failure).__name__}>"
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    return f"{name}: {words}" if words else name

@@ -1,0 +1,76 @@
+"""Where the asynchronous client touches the world. Its twin in `_sync` is written by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+
+from interlock import channel as channels
+from interlock.errors import Cancelled
+from interlock.v1.flow_pb2_grpc import FlowServiceStub
+from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
+from interlock.v1.log_pb2_grpc import LogServiceStub
+from interlock.v1.server_pb2_grpc import ServerServiceStub
+from interlock.v1.task_run_pb2_grpc import TaskRunServiceStub
+
+if TYPE_CHECKING:
+    from interlock.v1.log_pb2 import TailLogsRequest, TailLogsResponse
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Channel: TypeAlias = grpc.aio.Channel
+Body: TypeAlias = Callable[..., Awaitable[T]]
+"""What a run runs."""
+
+if TYPE_CHECKING:
+    Method: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[Q, R]
+
+
+class Stubs:
+    """The stubs of all services, on one channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.flows = FlowServiceStub(channel)
+        self.flow_runs = FlowRunServiceStub(channel)
+        self.task_runs = TaskRunServiceStub(channel)
+        self.logs = LogServiceStub(channel)
+        self.server = ServerServiceStub(channel)
+
+
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None) -> Channel:
+    """Open a channel; it connects with the first call."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=channels.OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=channels.OPTIONS)
+
+
+async def unary(method: Method[Q, R], request: Q, timeout: float) -> R:
+    """Make one attempt of a call; `timeout` in seconds."""
+    try:
+        return await method(request, timeout=timeout)
+    except asyncio.CancelledError:
+        # grpc.aio raises this for a server that answers CANCELLED, too.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise Cancelled("the server cancelled the call") from None
+
+
+async def tail(stubs: Stubs, request: TailLogsRequest) -> AsyncGenerator[TailLogsResponse]:
+    """Read one stream of a log; leaving it early cancels it."""
+    call: Any = stubs.logs.TailLogs(request)
+    try:
+        async for response in call:
+            yield response
+    finally:
+        call.cancel()
+
+
+sleep = asyncio.sleep
+"""Wait, in seconds."""

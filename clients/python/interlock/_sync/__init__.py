@@ -1,0 +1,1 @@
+"""The synchronous client: generated from `_async`, but for this file and `transport.py`."""

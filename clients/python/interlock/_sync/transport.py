@@ -1,0 +1,66 @@
+"""Where the synchronous client touches the world: the twin of `_async/transport.py`, by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import grpc
+
+from interlock import channel as channels
+from interlock.v1.flow_pb2_grpc import FlowServiceStub
+from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
+from interlock.v1.log_pb2_grpc import LogServiceStub
+from interlock.v1.server_pb2_grpc import ServerServiceStub
+from interlock.v1.task_run_pb2_grpc import TaskRunServiceStub
+
+if TYPE_CHECKING:
+    from interlock.v1.log_pb2 import TailLogsRequest, TailLogsResponse
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Channel: TypeAlias = grpc.Channel
+Body: TypeAlias = Callable[..., T]
+"""What a run runs."""
+
+if TYPE_CHECKING:
+    Method: TypeAlias = grpc.UnaryUnaryMultiCallable[Q, R]
+
+
+class Stubs:
+    """The stubs of all services, on one channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.flows = FlowServiceStub(channel)
+        self.flow_runs = FlowRunServiceStub(channel)
+        self.task_runs = TaskRunServiceStub(channel)
+        self.logs = LogServiceStub(channel)
+        self.server = ServerServiceStub(channel)
+
+
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None) -> Channel:
+    """Open a channel; it connects with the first call."""
+    if credentials is None:
+        return grpc.insecure_channel(target, options=channels.OPTIONS)
+    return grpc.secure_channel(target, credentials, options=channels.OPTIONS)
+
+
+def unary(method: Method[Q, R], request: Q, timeout: float) -> R:
+    """Make one attempt of a call; `timeout` in seconds."""
+    return method(request, timeout=timeout)
+
+
+def tail(stubs: Stubs, request: TailLogsRequest) -> Generator[TailLogsResponse]:
+    """Read one stream of a log; leaving it early cancels it."""
+    call: Any = stubs.logs.TailLogs(request)
+    try:
+        yield from call
+    finally:
+        call.cancel()
+
+
+sleep = time.sleep
+"""Wait, in seconds."""
