@@ -87,9 +87,9 @@ class Client:
     """Reports and reads runs, over one channel that connects with the first call.
 
     Every method raises a subclass of `interlock.InterlockError`; which reasons there are stands
-    with each RPC in `protos/`. A call that fails for a moment is sent again until `timeout` is used up,
-    where that can do no harm: reads, and creations and proposals, for which the client makes the
-    ids. Updates and deletions are sent again only if the server says that it did nothing.
+    with each RPC in `protos/`. A call that fails for a moment is sent again until `timeout` is used
+    up, where that can do no harm: reads, and creations and proposals, for which the client makes
+    the ids. Updates and deletions are sent again only if the server says that it did nothing.
 
     NULs and lone surrogates in texts are escaped (see `interlock.text`).
     """
