@@ -195,6 +195,8 @@ class InterlockHandler(logging.Handler):
                 records it was; said on stderr in any case.
         """
         super().__init__(level)
+        # Level, time and logger have columns of their own. Set, lest `basicConfig` set its own.
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._target = target_or_default(target)
         self._credentials = credentials
         self._run_id = run_id
@@ -577,10 +579,11 @@ class _Outbox:
                         reports.append((refusal, batch.records))
                 self._sent = max(self._sent, response.acknowledged)
                 self._ready = True
-            self._settle()
             self.moved.notify_all()
         for refusal, records in reports:
             self._on_refused(refusal, records)
+        with self.lock:
+            self._settle()
 
     def end_stream(self) -> None:
         """The stream is over: whoever draws its requests stops."""
