@@ -317,8 +317,8 @@ class InterlockHandler(logging.Handler):
             if full:
                 outbox.drop(run_id, line[0])
             else:
-                if outbox.dropped:
-                    outbox.put_words_of_drops()
+                for words in outbox.words_of_drops():
+                    outbox.put(words)
                 outbox.put(_Entry(run_id, line, size))
         if full and not self._said_dropping:
             self._said_dropping = True
@@ -401,8 +401,11 @@ class _Outbox:
         dropped.last_us = time_us
         self.dropped_records += 1
 
-    def put_words_of_drops(self) -> None:
-        """Put a record that says so where records were dropped, once there is room again."""
+    def words_of_drops(self) -> list[_Entry]:
+        """Answer records that say how many were dropped, to stand where those would stand."""
+        if not self.dropped:
+            return []
+        entries = []
         for run_id, dropped in self.dropped.items():
             first, last = _clock(dropped.first_us), _clock(dropped.last_us)
             text = (
@@ -410,8 +413,9 @@ class _Outbox:
                 " the queue of the log handler was full"
             )
             line = (dropped.first_us, logging.WARNING, HANDLER_LOGGER, text, "", False)
-            self.put(_Entry(run_id, line, _RECORD_BYTES + len(text)))
+            entries.append(_Entry(run_id, line, _RECORD_BYTES + len(text)))
         self.dropped.clear()
+        return entries
 
     def pending_records(self) -> int:
         """Answer how many records were taken out of the queue and are not acknowledged."""
@@ -492,23 +496,25 @@ class _Outbox:
                 return True, None
             with self.lock:
                 if isinstance(item, _Entry):
+                    taken = [item]
                     self.taken_records += 1
                     self.taken_bytes += item.size
-                    forming = self._forming.setdefault(item.run_id, _Forming())
-                    forming.lines.append(item.line)
-                    forming.size += item.size
-                    size += item.size
+                else:
+                    # Nothing was put into the queue since these were dropped, or they would have
+                    # been told then: this is their place.
+                    taken = self.words_of_drops()
+                for entry in taken:
+                    forming = self._forming.setdefault(entry.run_id, _Forming())
+                    forming.lines.append(entry.line)
+                    forming.size += entry.size
+                    size += entry.size
                     count += 1
-                    if size >= most_bytes or count >= most_records:
-                        return True, None
-                elif self.dropped:
-                    # What was dropped before this place is told before it.
-                    self.put_words_of_drops()
-                    self.queue.put(item)
-                elif item is not None:
+                if isinstance(item, _Mark):
                     return True, item
-                elif stream != self._stream:
+                if item is None and stream != self._stream:
                     return False, None
+                if size >= most_bytes or count >= most_records:
+                    return True, None
             if due is None and count:
                 due = time.monotonic() + self._interval
 
