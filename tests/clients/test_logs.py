@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import grpc
 import pytest
@@ -47,6 +48,10 @@ def wait_until(true: Callable[[], object], seconds: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < until, "it did not come to pass"
         time.sleep(0.01)
+
+
+def more_than(server: FakeServer, count: int) -> bool:
+    return len(server.lines(RUN)) > count
 
 
 def test_a_record_keeps_all_that_it_says(server: FakeServer, make: Make) -> None:
@@ -113,7 +118,7 @@ def test_a_server_that_restarts_loses_nothing_and_repeats_nothing(
         time.sleep(0.3)
         seen = len(server.lines(RUN))
         server.start()
-        wait_until(lambda seen=seen: len(server.lines(RUN)) > seen + 50)
+        wait_until(partial(more_than, server, seen + 50))
     stop.set()
     worker.join()
     assert handler.flush(30)
