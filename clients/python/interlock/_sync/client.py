@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -872,15 +873,19 @@ class _Connection:
         self._channel: transport.Channel | None = None
         self._stubs: transport.Stubs | None = None
         self._closed = False
+        self._opening = threading.Lock()
         self.max_batch_items = 0
 
     def stubs(self) -> transport.Stubs:
-        if self._stubs is None:
+        if (stubs := self._stubs) is not None:
+            return stubs
+        with self._opening:
             if self._closed:
                 raise RuntimeError("This client is closed")
-            self._channel = transport.open_channel(self._target, self._credentials)
-            self._stubs = transport.Stubs(self._channel)
-        return self._stubs
+            if self._stubs is None:
+                self._channel = transport.open_channel(self._target, self._credentials)
+                self._stubs = transport.Stubs(self._channel)
+            return self._stubs
 
     def close(self) -> None:
         self._closed = True
