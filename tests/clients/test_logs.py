@@ -402,3 +402,15 @@ def test_tail_sees_what_the_handler_ships(server: FakeServer, make: Make) -> Non
         assert [record.ordinal for record in tail] == list(range(20))
         assert tail.end == v1.TAIL_END_DRAINED
         assert tail.next_ordinal == 20
+
+
+def test_a_run_that_nothing_was_logged_for_is_not_ended(server: FakeServer, make: Make) -> None:
+    logger, handler = make(run_id="")
+    with Client(server.target) as client:
+        with client.flow_run("quiet") as quiet:
+            pass
+        with client.flow_run("loud") as loud:
+            logger.info("one")
+    assert handler.flush(10)
+    assert not server.ended[quiet.id]
+    assert len(server.ended[loud.id]) == 1

@@ -91,6 +91,10 @@ _Line: TypeAlias = tuple[int, int, str, str, str, bool]
 """A record as `pack` takes it; see `log_columns.Line`."""
 
 
+_MOST_RUNS = 10_000
+"""How many runs that have not ended are remembered; beyond them the oldest just falls silent."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
     """What became of the records so far. They are counts since the handler was made."""
@@ -264,13 +268,15 @@ class InterlockHandler(logging.Handler):
         return mark.done.wait(timeout)
 
     def end_run(self, run_id: str) -> None:
-        """Tell the service that this process has nothing more for a run's log.
+        """Tell the service that this process has nothing more for a run's log, if it had anything.
 
         Whoever follows that log then need not wait for the silence. The blocks of runs do it by
         themselves.
         """
-        if self._thread is not None and not self._closed:
-            self._outbox.queue.put(_Mark(run_id=run_id))
+        outbox = self._outbox
+        with outbox.lock:
+            if outbox.runs.pop(run_id, False) and not self._closed:
+                outbox.queue.put(_Mark(run_id=run_id))
 
     def close(self, timeout: float | None = None) -> None:
         """Deliver what waits, for at most `timeout` seconds, and stop.
@@ -340,6 +346,9 @@ class InterlockHandler(logging.Handler):
                 self._thread.start()
 
     def _report_refused(self, refused: RefusedLogBatch, records: int) -> None:
+        if not records:
+            # Nothing is lost: just the word that a run has ended.
+            return
         error = from_item(refused.error)
         _say(f"the service refused {records:,} log records: {error}")
         if self._on_refused is not None:
@@ -366,6 +375,8 @@ class _Outbox:
         self.taken_records = self.taken_bytes = 0
         self.delivered = self.refused = self.dropped_records = 0
         self.dropped: dict[str, _Dropped] = {}
+        self.runs: dict[str, bool] = {}
+        """The runs that something was logged for and that have not ended, as far as we know."""
 
         self._interval = interval
         self._on_refused = on_refused
@@ -389,6 +400,10 @@ class _Outbox:
         """Put a record into the queue."""
         self.put_records += 1
         self.put_bytes += entry.size
+        if entry.run_id not in self.runs:
+            self.runs[entry.run_id] = True
+            if len(self.runs) > _MOST_RUNS:
+                del self.runs[next(iter(self.runs))]
         self.queue.put(entry)
 
     def drop(self, run_id: str, time_us: int) -> None:

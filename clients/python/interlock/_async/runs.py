@@ -45,6 +45,9 @@ _LAST_WORDS = 5.0
 _SHORTEST_WAIT = 0.05
 """A WAIT is never shorter, so that a due time that has just passed is not asked for in a loop."""
 
+_LOGGED = "_interlock_logged_by"
+"""The attribute of an exception that tells whose log has its traceback."""
+
 _AWAITING_RETRY = "AwaitingRetry"
 
 
@@ -157,7 +160,11 @@ class AsyncRunContext:
         raise TransitionAborted(decision)
 
     async def _fail(self, error: Exception) -> None:
-        _logger.error("%s failed", self._title, exc_info=error)
+        # Once is enough: a failure of a task is most often the failure of its flow run, too.
+        known = vars(error).setdefault(_LOGGED, self.id) != self.id
+        _logger.error(
+            "%s failed: %s", self._title, describe(error), exc_info=None if known else error
+        )
         if self._ended:
             return
         try:
