@@ -79,7 +79,8 @@ class InterlockError(Exception):
 
     def __str__(self) -> str:
         parts = [f"{self.reason or self.code.name}: {self.message}"]
-        parts += [f"{v.field}: {v.description}" for v in self.field_violations]
+        said = [f"{v.field}: {v.description}" for v in self.field_violations]
+        parts += [words for words in said if words not in self.message]
         return "; ".join(parts)
 
     def __reduce__(self) -> tuple[Any, ...]:

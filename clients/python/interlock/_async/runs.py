@@ -161,10 +161,10 @@ class AsyncRunContext:
 
     async def _fail(self, error: Exception) -> None:
         # Once is enough: a failure of a task is most often the failure of its flow run, too.
-        known = vars(error).setdefault(_LOGGED, self.id) != self.id
-        _logger.error(
-            "%s failed: %s", self._title, describe(error), exc_info=None if known else error
-        )
+        if vars(error).setdefault(_LOGGED, self.id) == self.id:
+            _logger.error("%s failed", self._title, exc_info=error)
+        else:
+            _logger.error("%s failed: %s", self._title, describe(error)[:1000])
         if self._ended:
             return
         try:
