@@ -175,6 +175,8 @@ def _timed(row: _Row, cell: Callable[[str], str]) -> _Row:
         return row
     submitted = _moment(cell("submit"), "submit", row.where)
     started = _moment(cell("start"), "start", row.where)
+    if row.outcome is Outcome.UNFINISHED:
+        return replace(row, submitted=submitted, started=started)
     ended = _moment(cell("complete"), "complete", row.where)
     since_submission = _seconds(cell("duration"), "duration", row.where)
     execution = _seconds(cell("realtime"), "realtime", row.where)
@@ -188,11 +190,11 @@ def _timed(row: _Row, cell: Callable[[str], str]) -> _Row:
     if execution is None:
         if started is not None and ended is not None:
             execution = max(0.0, ended - started)
-        else:
+        elif started is None:
             execution = since_submission or 0.0
             started = submitted if execution else None
-    if row.outcome is Outcome.UNFINISHED:
-        ended = None
+        else:
+            execution = 0.0
     return replace(row, submitted=submitted, started=started, ended=ended, duration=execution)
 
 
@@ -275,7 +277,7 @@ def _attempt(row: _Row, origin: float, end: float) -> Attempt:
 
     duration = row.duration
     if row.outcome is Outcome.UNFINISHED and row.started is not None:
-        duration = max(duration, end - row.started)
+        duration = round(end - row.started, 6)
     failed = row.outcome is Outcome.FAILED and row.exit_code is not None
     return Attempt(
         outcome=row.outcome,

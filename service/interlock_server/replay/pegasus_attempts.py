@@ -108,7 +108,8 @@ class Submission:
                 self.mended += 1
                 ended = started
             last_known = ended if ended is not None else trace_end
-            duration = round(max(0.0, (last_known or started) - started), 6)
+            if last_known is not None:
+                duration = round(max(0.0, last_known - started), 6)
         is_last = trace_end is not None
         return Attempt(
             outcome=outcome,

@@ -27,7 +27,7 @@ from interlock_server.replay.trace import Invocation, Outcome, Trace, TraceError
 SOURCE_FORMAT = "Pegasus monitord events"
 
 _PREFIX = "stampede."
-_PAIR = re.compile(r'\s*([^\s="]+)=("(?:[^"\\]|\\.)*"(?!\S)|[^\s"]\S*|(?=\s|\Z))')
+_PAIR = re.compile(r'([^\s="]+)=("(?:[^"\\]|\\.)*"(?!\S)|[^\s"]\S*|(?=\s|\Z))\s*')
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -85,7 +85,7 @@ def read_events(text: str, source: str) -> Iterator[Event]:
     for number, line in numbered_lines(text):
         where = f"{source}:{number}"
         fields: dict[str, str] = {}
-        position, line = 0, line.rstrip()
+        position, line = 0, line.strip()
         while position < len(line):
             pair = _PAIR.match(line, position)
             if pair is None:

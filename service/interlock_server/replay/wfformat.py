@@ -134,26 +134,22 @@ def _joined(workflow: _Node) -> tuple[list[TraceTask], _Node]:
     """The tasks of the shape of 1.5, and the node with the makespan."""
     nodes = workflow.member("specification").member("tasks").items()
     execution = workflow.member("execution")
-    runs: dict[str, _Node] = {}
-    for node in execution.member("tasks").items():
-        task_id = node.member("id").text()
-        if task_id in runs:
-            raise node.error(f"repeats the id {task_id!r}", "give each task one execution")
-        runs[task_id] = node
-    ids = {node.member("id").text(): node for node in nodes}
+    ids = [node.member("id").text() for node in nodes]
+    specified = _by_id(nodes, ids)
+    run_nodes = execution.member("tasks").items()
+    runs = _by_id(run_nodes, [node.member("id").text() for node in run_nodes])
     for task_id, run in runs.items():
-        if task_id not in ids:
+        if task_id not in specified:
             raise run.error(
                 f"task {task_id!r} is not in workflow.specification.tasks", "specify it there"
             )
-    for task_id, node in ids.items():
+    for task_id, node in specified.items():
         if task_id not in runs:
             raise node.error(
                 f"task {task_id!r} is not in workflow.execution.tasks",
                 "replay needs each task's run time: add it there",
             )
-    names = [node.member("id").text() for node in nodes]
-    parents = _parents(nodes, names, {name: name for name in names})
+    parents = _parents(specified, {task_id: task_id for task_id in ids})
     tasks = [
         TraceTask(
             id=task_id,
@@ -161,7 +157,7 @@ def _joined(workflow: _Node) -> tuple[list[TraceTask], _Node]:
             parents=parents[task_id],
             attempts=(_attempt(runs[task_id], _first_machine(runs[task_id])),),
         )
-        for node, task_id in zip(nodes, names, strict=True)
+        for task_id, node in specified.items()
     ]
     return tasks, execution
 
@@ -184,9 +180,10 @@ def _flat(workflow: _Node) -> tuple[list[TraceTask], _Node]:
         ambiguous.discard(task_id)
     for name in ambiguous:
         del references[name]
-    parents = _parents(nodes, ids, references)
+    nodes_by_id = _by_id(nodes, ids)
+    parents = _parents(nodes_by_id, references)
     tasks = []
-    for node, task_id in zip(nodes, ids, strict=True):
+    for task_id, node in nodes_by_id.items():
         machine = node.optional("machine")
         host = machine.text() if machine is not None and machine.value is not None else None
         tasks.append(
@@ -200,16 +197,19 @@ def _flat(workflow: _Node) -> tuple[list[TraceTask], _Node]:
     return tasks, workflow
 
 
-def _parents(
-    nodes: list[_Node], ids: list[str], references: dict[str, str]
-) -> dict[str, tuple[str, ...]]:
-    """Each task's parents, each once, in the order of the file."""
-    parents: dict[str, dict[str, None]] = {}
+def _by_id(nodes: list[_Node], ids: list[str]) -> dict[str, _Node]:
+    """The nodes by their ids, which must differ, in the order of the file."""
+    found: dict[str, _Node] = {}
     for node, task_id in zip(nodes, ids, strict=True):
-        if task_id in parents:
+        if found.setdefault(task_id, node) is not node:
             raise node.error(f"repeats the id {task_id!r}", "give each task its own id")
-        parents[task_id] = {}
-    for node, task_id in zip(nodes, ids, strict=True):
+    return found
+
+
+def _parents(nodes: dict[str, _Node], references: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Each task's parents, each once, in the order of the file."""
+    parents: dict[str, dict[str, None]] = {task_id: {} for task_id in nodes}
+    for task_id, node in nodes.items():
         for parent in node.optional_items("parents"):
             parents[task_id][_resolve(parent, references)] = None
         for child in node.optional_items("children"):
