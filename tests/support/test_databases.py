@@ -17,8 +17,8 @@ from tests.support.postgresql import NEWEST, OLDEST, Postgresql, PostgresqlServe
 @pytest.fixture(params=[OLDEST, NEWEST], ids=lambda major: f"postgresql-{major}")
 def postgresql(request: pytest.FixtureRequest) -> Postgresql:
     server: Postgresql = request.getfixturevalue(f"postgresql_{request.param}")
-    if os.environ.get("INTERLOCK_TEST_POSTGRESQL_URL") is None:
-        assert server.major == request.param
+    if server.major != request.param:
+        pytest.skip(f"PostgreSQL {server.version} stands in for {request.param}")
     return server
 
 

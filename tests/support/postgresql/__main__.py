@@ -2,9 +2,11 @@
 
 import argparse
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support.needs import Unavailable
 from tests.support.postgresql import NEWEST, PostgresqlServer
 
 _DATABASE = "interlock"
@@ -39,4 +41,7 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Unavailable as reason:
+        sys.exit(str(reason))

@@ -44,17 +44,17 @@ class Account:
         if self.other is not None:
             os.chown(path, self.other.pw_uid, self.other.pw_gid)
 
+    def reaches(self, directory: Path) -> bool:
+        """Whether this account can get to what lies in a directory."""
+        steps = (directory, *directory.parents)
+        return self.other is None or all(step.stat().st_mode & stat.S_IXOTH for step in steps)
+
     def reachable(self, tree: Path, spare: Path) -> Path:
         """A directory that this account can run programs from: `tree`, or a copy of it at `spare`.
 
         A cache below root's home is out of anybody else's reach.
         """
-        if self.other is None or all(_open_to_all(step) for step in (tree, *tree.parents)):
+        if self.reaches(tree):
             return tree
-        if not spare.exists():
-            shutil.copytree(tree, spare, symlinks=True)
+        shutil.copytree(tree, spare, symlinks=True)
         return spare
-
-
-def _open_to_all(directory: Path) -> bool:
-    return bool(directory.stat().st_mode & stat.S_IXOTH)

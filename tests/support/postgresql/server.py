@@ -32,9 +32,6 @@ _STOP_TIMEOUT = 30.0
 _POLL = 0.02
 """Seconds between two looks at a server that is starting."""
 
-_LEFTOVERS = "pre-existing shared memory block"
-"""What a server says that can't start yet, since children of a killed one still hold its memory."""
-
 
 class Postgresql:
     """A server that can be reached: it makes databases and drops them.
@@ -122,10 +119,15 @@ class PostgresqlServer(Postgresql):
         temporary.chmod(0o755)
         self._home = (home or temporary).absolute()
         self._discard = temporary if home is None else None
+        self._home.mkdir(parents=True, exist_ok=True)
+        if not self._account.reaches(self._home):
+            raise Unavailable(
+                f"PostgreSQL does not run as root, and nobody else reaches {self._home}"
+            )
 
         found = binaries.find(major)
         self._programs = self._account.reachable(found.tree, temporary / "programs") / "bin"
-        if not self._data.exists():
+        if not (self._data / "PG_VERSION").exists():
             self._initialize(found.major)
         super().__init__(
             URL.create(
@@ -151,19 +153,12 @@ class PostgresqlServer(Postgresql):
             return
         before = self._status()
         deadline = time.monotonic() + _START_TIMEOUT
-        said = self._log.stat().st_size if self._log.exists() else 0
+        said = len(self.log)
         self._keeper = self._launch()
         while (status := self._status()) == before or not _ready(status):
-            if self._keeper.poll() is not None:
-                complaint = self._log.read_text()[said:]
-                self._keeper = None
-                if _LEFTOVERS not in complaint or time.monotonic() > deadline:
-                    raise Unavailable(f"PostgreSQL does not start: {complaint}")
-                said += len(complaint)
-                self._keeper = self._launch()
-            if time.monotonic() > deadline:
+            if self._keeper.poll() is not None or time.monotonic() > deadline:
                 self._end("SIGQUIT")
-                raise Unavailable(f"PostgreSQL is not ready: {self._log.read_text()[said:]}")
+                raise Unavailable(f"PostgreSQL does not start: {self.log[said:].strip()}")
             time.sleep(_POLL)
 
     def stop(self) -> None:
@@ -171,10 +166,7 @@ class PostgresqlServer(Postgresql):
         self._end("SIGINT")
 
     def kill(self) -> None:
-        """Die at once, as by `kill -9`; the next start recovers from the log.
-
-        Connections are cut as the children notice, within milliseconds.
-        """
+        """Die at once with all children, as by `kill -9`; the next start recovers from the log."""
         self._end("SIGKILL")
 
     def restart(self) -> None:
@@ -190,7 +182,7 @@ class PostgresqlServer(Postgresql):
     @property
     def log(self) -> str:
         """What the server has said so far."""
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     @property
     def _data(self) -> Path:
@@ -209,10 +201,9 @@ class PostgresqlServer(Postgresql):
 
         Not kept as a template to copy: it takes 0.4 s.
         """
-        self._home.mkdir(parents=True, exist_ok=True)
         self._password.touch(mode=0o600)
         self._password.write_text(secrets.token_urlsafe(24))
-        self._data.mkdir(mode=0o700)
+        self._data.mkdir(mode=0o700, exist_ok=True)
         for path in (self._password, self._data):
             self._account.give(path)
         command = [
