@@ -15,7 +15,8 @@ _DATABASE = "interlock"
 def main() -> None:
     """Run a server until Ctrl-C, after printing its database's URL."""
     options = _options()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # A shell's `&` would have SIGINT ignored.
+        signal.signal(ending, signal.default_int_handler)
     server = PostgresqlServer(
         options.major, durable=options.durable, home=options.data, port=options.port
     )
