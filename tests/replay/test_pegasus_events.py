@@ -163,7 +163,7 @@ def test_a_repeated_description_counts_once() -> None:
         ),
         ("ts=1 event=stampede.inv.end job.id=a job_inst.id=1 dur=-1", "dur is '-1'"),
         ("ts=1 event=stampede.inv.end job.id=a job_inst.id=1 dur=NaN", "dur is 'NaN'"),
-        ("ts=1 event=stampede.job.info xwf.id=v job.id=c", "belongs to workflow v, the lines be"),
+        ("ts=1 event=stampede.job.info xwf.id=v job.id=c", "belongs to workflow 'v', the lines be"),
     ],
 )
 def test_a_broken_line_is_named(line: str, problem: str) -> None:

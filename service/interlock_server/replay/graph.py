@@ -44,6 +44,12 @@ def validate(trace: Trace, source: str) -> Trace:
         _check_parents(task, known, source)
         for attempt in task.attempts:
             _check_numbers(task, attempt, source)
+    if not math.isfinite(trace.makespan) or trace.makespan < 0:
+        raise TraceError(
+            source,
+            f"the whole run took {trace.makespan} seconds",
+            "a makespan must be finite and not negative",
+        )
     topological_order(trace, source)
     return trace
 
@@ -136,8 +142,8 @@ def _check_numbers(task: TraceTask, attempt: Attempt, source: str) -> None:
 
 
 def _describe_cycle(nodes: list[str]) -> str:
-    shown = nodes
+    shown = [node if node.isprintable() else repr(node) for node in nodes]
     if len(nodes) > _CYCLE_NODES_SHOWN + 1:
         left_out = len(nodes) - _CYCLE_NODES_SHOWN - 1
-        shown = [*nodes[:_CYCLE_NODES_SHOWN], f"({left_out} more)", nodes[-1]]
+        shown = [*shown[:_CYCLE_NODES_SHOWN], f"({left_out} more)", shown[-1]]
     return " -> ".join(shown)

@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from interlock_server.replay.graph import validate
-from interlock_server.replay.source import finite_number, numbered_lines
+from interlock_server.replay.source import finite_number, numbered_lines, whole_number
 from interlock_server.replay.trace import Attempt, Outcome, Trace, TraceError, TraceTask
 
 SOURCE_FORMAT = "Nextflow trace file"
@@ -79,7 +79,8 @@ def parse_duration(word: str) -> float | None:
     A bare number is milliseconds, as with `trace.raw`. None for anything else.
     """
     if word.isdecimal():
-        return int(word) / 1000
+        milliseconds = finite_number(word)
+        return None if milliseconds is None else milliseconds / 1000
     if not _DURATION.match(word):
         return None
     parts = _DURATION_PART.findall(word)
@@ -300,12 +301,12 @@ def _name(cell: Callable[[str], str]) -> str:
 def _whole(value: str, column: str, where: str) -> int | None:
     if not value:
         return None
-    try:
-        return int(value)
-    except ValueError:
+    number = whole_number(value)
+    if number is None:
         raise TraceError(
             where, f"column {column!r} has {value!r}", "it must be a whole number or '-'"
-        ) from None
+        )
+    return number
 
 
 def _seconds(value: str, column: str, where: str) -> float | None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from interlock_server.replay.trace import Attempt, Invocation, Outcome
 
+_NAMES_SHOWN = 10
+"""A note is for people, who do not read a thousand names."""
+
 
 @dataclass(slots=True)
 class Submission:
@@ -137,5 +140,7 @@ def notes_on_attempts(submissions: list[Submission], never_ran: list[str]) -> li
     if mended:
         notes.append(f"{mended} executions ended before they started: taken as 0 seconds long")
     if never_ran:
-        notes.append(f"{len(never_ran)} jobs never ran: {', '.join(never_ran)}")
+        shown = never_ran[:_NAMES_SHOWN]
+        more = ", ..." if len(never_ran) > _NAMES_SHOWN else ""
+        notes.append(f"{len(never_ran)} jobs never ran: {', '.join(shown)}{more}")
     return notes

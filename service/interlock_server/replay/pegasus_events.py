@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from interlock_server.replay.graph import validate
 from interlock_server.replay.pegasus_attempts import Submission, notes_on_attempts
-from interlock_server.replay.source import finite_number, numbered_lines
+from interlock_server.replay.source import finite_number, numbered_lines, whole_number
 from interlock_server.replay.trace import Invocation, Outcome, Trace, TraceError, TraceTask
 
 SOURCE_FORMAT = "Pegasus monitord events"
@@ -50,12 +50,10 @@ class Event:
     def whole(self, key: str) -> int:
         """The value as a whole number."""
         value = self.text(key)
-        try:
-            return int(value)
-        except ValueError:
-            raise TraceError(
-                self.where, f"{key} is {value!r}", "it must be a whole number"
-            ) from None
+        number = whole_number(value)
+        if number is None:
+            raise TraceError(self.where, f"{key} is {value!r}", "it must be a whole number")
+        return number
 
     def exit_code(self) -> int:
         """The exit code; where there is none, the status, which is 0 or -1."""
@@ -177,7 +175,7 @@ class _Run:
         if workflow and self._workflow and workflow != self._workflow:
             raise TraceError(
                 event.where,
-                f"belongs to workflow {workflow}, the lines before to {self._workflow}",
+                f"belongs to workflow {workflow!r}, the lines before to {self._workflow!r}",
                 "give the events of one workflow: keep the lines with one xwf.id",
             )
         self._workflow = workflow or self._workflow

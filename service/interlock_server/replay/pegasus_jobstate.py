@@ -10,14 +10,13 @@ The log knows no dependencies: these come from the `.dag` file that lies beside 
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from interlock_server.replay import dagman
 from interlock_server.replay.dagman import Dag
 from interlock_server.replay.graph import validate
 from interlock_server.replay.pegasus_attempts import Submission, notes_on_attempts
-from interlock_server.replay.source import finite_number, numbered_lines, read_text
+from interlock_server.replay.source import finite_number, numbered_lines, read_text, whole_number
 from interlock_server.replay.trace import Outcome, Trace, TraceError, TraceTask
 
 SOURCE_FORMAT = "Pegasus jobstate.log"
@@ -99,12 +98,13 @@ class _Log:
                 f"has {len(words)} columns instead of {_COLUMNS}",
                 "the line is cut short: complete or remove it",
             )
-        job, state, value, sequence = words[1], words[2], words[3], words[6]
+        job, state, value = words[1:4]
+        sequence = whole_number(words[6])
         if not _STATE.match(state):
             raise TraceError(where, f"{state!r} is no job state", "states are in capitals")
-        if not sequence.isdecimal():
+        if sequence is None:
             raise TraceError(
-                where, f"the submit sequence is {sequence!r}", "it must be a whole number"
+                where, f"the submit sequence is {words[6]!r}", "it must be a whole number"
             )
         if line in self._seen:
             # DAGMan repeats what it had written when it recovers from a crash.
@@ -112,8 +112,8 @@ class _Log:
         self._seen.add(line)
         self._times.append(time)
         self._first_line.setdefault(job, number)
-        submission = self._submissions.setdefault(job, {}).setdefault(int(sequence), Submission())
-        _apply(submission, state, time, lambda: _exit_code(value, state, where))
+        submission = self._submissions.setdefault(job, {}).setdefault(sequence, Submission())
+        _apply(submission, state, time, value, where)
 
     def trace(self, dag: Dag | None) -> Trace:
         if not self._submissions and dag is None:
@@ -162,7 +162,7 @@ class _Log:
         return TraceTask(id=job, name=job, parents=parents, attempts=tuple(attempts))
 
 
-def _apply(submission: Submission, state: str, time: float, exit_code: Callable[[], int]) -> None:
+def _apply(submission: Submission, state: str, time: float, value: str, where: str) -> None:
     """Add one state to the submission's story. States that tell nothing new are passed over."""
     match state:
         case "SUBMIT":
@@ -172,14 +172,14 @@ def _apply(submission: Submission, state: str, time: float, exit_code: Callable[
         case "JOB_TERMINATED":
             submission.terminated = time
         case "JOB_SUCCESS" | "JOB_FAILURE":
-            submission.job_exit = (time, exit_code())
+            submission.job_exit = (time, _exit_code(value, state, where))
             submission.job_failed = state == "JOB_FAILURE"
         case "PRE_SCRIPT_SUCCESS" | "PRE_SCRIPT_FAILURE" | "PRE_SCRIPT_FAILED":
-            submission.pre_exit = (time, _script_exit(state, exit_code))
+            submission.pre_exit = (time, _script_exit(state, value))
         case "POST_SCRIPT_STARTED":
             submission.post_started = True
         case "POST_SCRIPT_SUCCESS" | "POST_SCRIPT_FAILURE" | "POST_SCRIPT_FAILED":
-            submission.post_exit = (time, _script_exit(state, exit_code))
+            submission.post_exit = (time, _script_exit(state, value))
         case "JOB_ABORTED":
             submission.ended_early = (time, Outcome.CANCELLED, "removed from the queue")
         case "SUBMIT_FAILED" | "SUBMIT_FAILURE":
@@ -188,25 +188,20 @@ def _apply(submission: Submission, state: str, time: float, exit_code: Callable[
             submission.interrupted = (time, _INTERRUPTIONS[state])
 
 
-def _script_exit(state: str, exit_code: Callable[[], int]) -> int:
-    """0 for success, else what the script returned. The state's name decides: DAGMan writes a
-    condor id in that column, monitord the exit code.
+def _script_exit(state: str, value: str) -> int:
+    """0 for success, else what the script returned. The state's name decides, since what DAGMan
+    writes beside it is a condor id, unlike monitord.
     """
-    if state.endswith("SUCCESS"):
-        return 0
-    try:
-        return exit_code() or 1
-    except TraceError:
-        return 1
+    return 0 if state.endswith("SUCCESS") else whole_number(value) or 1
 
 
 def _exit_code(value: str, state: str, where: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
+    code = whole_number(value)
+    if code is None:
         raise TraceError(
             where, f"{state} with {value!r} for an exit code", "it must be a whole number"
-        ) from None
+        )
+    return code
 
 
 def _name(source: str, dag: Dag | None) -> str:

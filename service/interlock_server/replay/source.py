@@ -65,6 +65,14 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def whole_number(word: str) -> int | None:
+    """The whole number that the word spells, or None. Python refuses those of 4,300 digits."""
+    try:
+        return int(word)
+    except ValueError:
+        return None
+
+
 def finite_number(word: str) -> float | None:
     """The decimal number that the word spells; None if it spells none, or one without end."""
     try:

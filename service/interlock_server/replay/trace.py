@@ -12,6 +12,9 @@ recorded or what follows from two of its columns; where it recorded none, it is 
 from dataclasses import dataclass
 from enum import StrEnum
 
+_PROBLEM_LENGTH = 400
+"""Longer ones quote something that is of no use at full length."""
+
 
 class TraceError(ValueError):
     """A trace that can not be read, or that contradicts itself.
@@ -23,7 +26,9 @@ class TraceError(ValueError):
     def __init__(self, where: str, problem: str, remedy: str) -> None:
         super().__init__(where, problem, remedy)
         self.where = where
-        self.problem = problem
+        self.problem = (
+            problem if len(problem) <= _PROBLEM_LENGTH else f"{problem[: _PROBLEM_LENGTH - 3]}..."
+        )
         self.remedy = remedy
 
     def __str__(self) -> str:
