@@ -1,0 +1,90 @@
+"""The states of runs. All times are microseconds since 1970-01-01 UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+Micros = int
+"""A time in microseconds since 1970-01-01 UTC, or a length of time in microseconds."""
+
+Id = str
+"""A UUID in canonical text form: 36 characters, lower case."""
+
+
+class StateType(StrEnum):
+    """What a state means to the service."""
+
+    SCHEDULED = "SCHEDULED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CRASHED = "CRASHED"
+
+
+TERMINAL = frozenset(
+    {StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED, StateType.CRASHED}
+)
+NOT_TERMINAL = frozenset(StateType) - TERMINAL
+
+DEFAULT_NAMES = {type_: type_.capitalize() for type_ in StateType}
+AWAITING_RETRY = "AwaitingRetry"
+RETRYING = "Retrying"
+RERUNNING = "Rerunning"
+
+
+@dataclass(frozen=True, slots=True)
+class StateDetails:
+    """Facts that belong to a state; see `StateDetails` in `protos/interlock/v1/state.proto`."""
+
+    scheduled_time: Micros | None = None
+    cache_key: str | None = None
+    cache_expiration: Micros | None = None
+    refresh_cache: bool = False
+    pause_timeout: Micros | None = None
+    pause_reschedule: bool = False
+    pause_key: str | None = None
+    run_input_keyset: str | None = None
+    retriable: bool | None = None
+    child_flow_run_id: Id | None = None
+    trace_parent: str | None = None
+
+
+NO_DETAILS = StateDetails()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultReference:
+    """Where a run's result lies. A state with one has a persisted result."""
+
+    storage_key: str
+    storage_block_id: Id | None = None
+    metadata: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateDraft:
+    """A state that is proposed, or that a rule wants written."""
+
+    type: StateType
+    name: str
+    message: str = ""
+    details: StateDetails = NO_DETAILS
+    result: ResultReference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state that was written. Its id is that of the proposal that led to it."""
+
+    id: Id
+    type: StateType
+    name: str
+    timestamp: Micros
+    message: str = ""
+    details: StateDetails = NO_DETAILS
+    result: ResultReference | None = None
