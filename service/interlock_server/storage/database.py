@@ -1,0 +1,122 @@
+"""One database, whichever its dialect: what the pipeline and the queries ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from interlock_server.storage.errors import StorageError
+from interlock_server.storage.facts import Facts, Needs
+
+T = TypeVar("T")
+
+READ_TIMEOUT = 30.0
+"""Seconds that one read may take. The longest useful read is a page of a list; what takes longer
+holds a connection that others wait for."""
+
+LOCK_TIMEOUT = 5.0
+"""Seconds that a batch waits for another writer before its commands are answered UNAVAILABLE."""
+
+READERS = 4
+"""Connections for reads. Reads are short; more of them only contend for the same two cores."""
+
+
+class UnusableDatabaseError(StorageError):
+    """The database can not be used as configured; the message says what to do."""
+
+
+class Writer(Protocol):
+    """The connection of the commit pipeline. It runs one transaction at a time."""
+
+    async def begin(self, needs: Needs) -> Facts:
+        """Begin a transaction, lock what may be changed, then read the facts.
+
+        Raises ConflictError, ConnectionLostError or UnavailableError; nothing is left open then.
+        """
+
+    async def commit(self, facts: Facts) -> None:
+        """Write what was changed, and commit. On return it is durable.
+
+        Raises ConflictError, ConnectionLostError or UnavailableError where nothing was written, and
+        OutcomeUnknownError where that is not known; nothing is left open then.
+        """
+
+    async def rollback(self) -> None:
+        """End the transaction without a trace."""
+
+    async def close(self) -> None:
+        """Give the connection back. May be called twice."""
+
+
+class Database(Protocol):
+    """One database."""
+
+    dialect: str
+    """`sqlite` or `postgresql`."""
+    shown_url: str
+    """The address, to be shown: without passwords."""
+
+    async def check(self) -> str:
+        """Make sure that the database can be used, and answer its version.
+
+        Raises UnusableDatabaseError with a message for the operator, UnavailableError where it can
+        not be reached now.
+        """
+
+    async def open_writer(self) -> Writer:
+        """Connect the pipeline. Raises UnavailableError."""
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run a read to its end, also when its caller is cancelled. Raises UnavailableError."""
+
+    def claim(self) -> None:
+        """Keep other servers away where only one may serve, until this process ends.
+
+        Raises UnusableDatabaseError where another one does.
+        """
+
+    async def migrate(self, work: Callable[[Any], T]) -> T:
+        """Run work with a synchronous connection on which a schema change is atomic."""
+
+    async def close(self) -> None:
+        """Close all connections. May be called twice."""
+
+
+def parse_url(text: str) -> URL:
+    """Read a database URL in SQLAlchemy's form; plain `sqlite://` and `postgresql://` serve too.
+
+    Raises UnusableDatabaseError that names what is wrong with it, without its password.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise UnusableDatabaseError(
+            "The database URL can not be read. Give it as "
+            "sqlite+aiosqlite:////full/path/interlock.db or postgresql+asyncpg://user:password@host:5432/name."
+        ) from None
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+    if url.drivername in drivers:
+        url = url.set(drivername=drivers[url.drivername])
+    if url.drivername not in drivers.values():
+        raise UnusableDatabaseError(
+            f"The database driver {url.drivername!r} is not supported. "
+            f"Use {' or '.join(drivers.values())}."
+        )
+    return url
+
+
+def open_database(text: str) -> Database:
+    """Open the database of a URL; connections are made when they are needed.
+
+    Raises UnusableDatabaseError for a URL that can not serve.
+    """
+    from interlock_server.storage.postgresql import PostgresqlDatabase
+    from interlock_server.storage.sqlite import SqliteDatabase
+
+    url = parse_url(text)
+    return SqliteDatabase(url) if url.get_backend_name() == "sqlite" else PostgresqlDatabase(url)

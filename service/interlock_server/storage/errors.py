@@ -1,0 +1,46 @@
+"""What can go wrong in the database, in our words. Drivers' errors are translated once, in the
+dialect's module."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """The base of all storage errors."""
+
+
+class UnavailableError(StorageError):
+    """The database can not be used now; nothing was written. `reason` is a stable code."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ConnectionLostError(UnavailableError):
+    """The connection broke before COMMIT was sent: nothing was written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("DATABASE_UNAVAILABLE", message)
+
+
+class OutcomeUnknownError(StorageError):
+    """The connection broke during COMMIT: what was written may be there, or not."""
+
+
+class ConflictError(StorageError):
+    """Another writer was in the way (a deadlock, a row made meanwhile): decide again."""
+
+
+class OverloadedError(StorageError):
+    """The queue of this class of commands is full; nothing was queued."""
+
+
+class DeadlineError(StorageError):
+    """The caller's deadline passed while the command was queued; nothing was written."""
+
+
+class ClosedError(UnavailableError):
+    """The pipeline takes no more commands, since the server is going away."""
+
+    def __init__(self) -> None:
+        super().__init__("SERVER_DRAINING", "The server is going away; another one may answer.")

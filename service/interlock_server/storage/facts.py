@@ -1,0 +1,160 @@
+"""What a batch of commands needs to know, what it knows, and what it has changed.
+
+The facts of all commands of a batch are loaded at once. Commands are decided in order of arrival
+over them, and what one command changes the next one sees: the facts are an overlay over the
+database, which is written once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from interlock_server.rules.states import Id, Micros, State
+from interlock_server.storage.records import (
+    Flow,
+    FlowRun,
+    LogChunk,
+    LogHead,
+    LogProducer,
+    RunFacts,
+    RunKind,
+    TaskRun,
+    Transition,
+)
+
+RunKey = tuple[Id | str | None, ...]
+"""What is unique among runs beside the id: (flow id, idempotency key) for a flow run, (flow run id
+or None, task key, dynamic key) for a task run."""
+
+
+class Needs:
+    """What the commands of a batch need to know. What may be changed is locked for writing."""
+
+    def __init__(self) -> None:
+        self.flows_to_write: set[Id] = set()
+        self.flows_to_read: set[Id] = set()
+        self.flows_with_runs: set[Id] = set()
+        """Flows of which must be known whether they have any run."""
+        self.flow_names: set[str] = set()
+        self.runs_to_write: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
+        self.runs_to_read: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
+        self.run_keys: dict[RunKind, set[RunKey]] = {kind: set() for kind in RunKind}
+        self.transitions: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
+        self.logs: set[Id] = set()
+        self.log_producers: set[tuple[Id, Id]] = set()
+
+
+class Facts:
+    """What a batch knows of the database, and what it has changed so far.
+
+    `now` is the database's clock, read after the locks were taken. A thing that was asked for and
+    does not exist is absent from its dictionary.
+    """
+
+    def __init__(self, now: Micros) -> None:
+        self.now = now
+        self.flows: dict[Id, Flow] = {}
+        self.flow_ids_by_name: dict[str, Id] = {}
+        self.flows_with_runs: set[Id] = set()
+        self.runs: dict[RunKind, dict[Id, RunFacts]] = {kind: {} for kind in RunKind}
+        self.run_ids_by_key: dict[RunKind, dict[RunKey, Id]] = {kind: {} for kind in RunKind}
+        self.transitions: dict[RunKind, dict[Id, Transition]] = {kind: {} for kind in RunKind}
+        self.states: dict[Id, State] = {}
+        self.deleted_runs: set[Id] = set()
+        self.log_heads: dict[Id, LogHead] = {}
+        self.log_producers: dict[tuple[Id, Id], LogProducer] = {}
+
+        self.changes = 0
+        """How many changes were made: a command that fails must have made none."""
+        self.new_flows: list[Flow] = []
+        self.edited_flows: dict[Id, dict[str, Any]] = {}
+        self.deleted_flow_ids: list[Id] = []
+        self.new_runs: dict[RunKind, list[FlowRun | TaskRun]] = {kind: [] for kind in RunKind}
+        self.moved_runs: dict[RunKind, dict[Id, RunFacts]] = {kind: {} for kind in RunKind}
+        self.edited_runs: dict[RunKind, dict[Id, dict[str, Any]]] = {kind: {} for kind in RunKind}
+        self.deleted_run_ids: dict[RunKind, list[Id]] = {kind: [] for kind in RunKind}
+        self.new_transitions: dict[RunKind, list[Transition]] = {kind: [] for kind in RunKind}
+        self.moved_log_heads: dict[Id, LogHead] = {}
+        self.moved_log_producers: dict[tuple[Id, Id], LogProducer] = {}
+        self.new_log_chunks: list[LogChunk] = []
+
+    # --- changes ---
+
+    def add_flow(self, flow: Flow) -> None:
+        """Make a flow."""
+        self.changes += 1
+        self.flows[flow.id] = flow
+        self.flow_ids_by_name[flow.name] = flow.id
+        self.new_flows.append(flow)
+
+    def edit_flow(self, flow: Flow, values: dict[str, Any]) -> None:
+        """Change columns of a flow, given as they become; `flow` is the flow as it becomes."""
+        self.changes += 1
+        self.flows[flow.id] = flow
+        self.edited_flows.setdefault(flow.id, {}).update(values)
+
+    def delete_flow(self, flow_id: Id) -> None:
+        """Delete a flow, with all that is part of it."""
+        self.changes += 1
+        self.deleted_flow_ids.append(flow_id)
+
+    def add_run(
+        self, kind: RunKind, run: FlowRun | TaskRun, key: RunKey | None, created_by: Transition
+    ) -> None:
+        """Make a run with its first state; `key` is its unique key, if it has one."""
+        self.changes += 1
+        parent_id = run.flow_id if isinstance(run, FlowRun) else run.flow_run_id
+        facts = RunFacts(
+            run.id, parent_id, run.digest, run.version, run.retry, run.state, run.progress
+        )
+        self.runs[kind][run.id] = facts
+        if key is not None:
+            self.run_ids_by_key[kind][key] = run.id
+        self.new_runs[kind].append(run)
+        self.add_transition(kind, created_by)
+
+    def move_run(self, kind: RunKind, run: RunFacts) -> None:
+        """Change what transitions change in a run."""
+        self.changes += 1
+        self.runs[kind][run.id] = run
+        self.moved_runs[kind][run.id] = run
+
+    def edit_run(self, kind: RunKind, run: RunFacts, values: dict[str, Any]) -> None:
+        """Change other columns of a run, given as they become; `run` is the run as it becomes."""
+        self.changes += 1
+        self.runs[kind][run.id] = run
+        self.edited_runs[kind].setdefault(run.id, {}).update(values)
+
+    def delete_run(self, kind: RunKind, run_id: Id) -> None:
+        """Delete a run, with all that is part of it, and remember that it was there."""
+        self.changes += 1
+        self.deleted_run_ids[kind].append(run_id)
+
+    def add_transition(self, kind: RunKind, transition: Transition) -> None:
+        """Remember a proposal and its answer."""
+        self.changes += 1
+        self.transitions[kind][transition.id] = transition
+        if transition.state is not None:
+            self.states[transition.id] = transition.state
+        self.new_transitions[kind].append(transition)
+
+    def append_log(self, head: LogHead, producer: LogProducer, chunk: LogChunk | None) -> None:
+        """Add a chunk to a run's log; None notes just what the producer said."""
+        self.changes += 1
+        self.log_heads[head.run_id] = head
+        self.moved_log_heads[head.run_id] = head
+        key = (producer.producer_id, producer.run_id)
+        self.log_producers[key] = producer
+        self.moved_log_producers[key] = producer
+        if chunk is not None:
+            self.new_log_chunks.append(chunk)
+
+    # --- what watchers are told ---
+
+    def touched_run_ids(self) -> Iterable[Id]:
+        """Name the runs whose state or log this batch has changed."""
+        for kind in RunKind:
+            yield from self.moved_runs[kind]
+            yield from self.deleted_run_ids[kind]
+        yield from self.moved_log_heads

@@ -1,0 +1,140 @@
+"""Reads of logs: their chunks, and who still writes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from interlock_server.rules.states import Id, Micros, StateType
+from interlock_server.storage import tables
+from interlock_server.storage.database import Database
+from interlock_server.storage.records import LEVELS, LogChunk, LogProducer
+
+_CHUNK = tables.log_chunk
+_COUNTS = (
+    _CHUNK.c.trace_count,
+    _CHUNK.c.debug_count,
+    _CHUNK.c.info_count,
+    _CHUNK.c.warning_count,
+    _CHUNK.c.error_count,
+    _CHUNK.c.critical_count,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which records of a log. Chunks that can not hold any are not read."""
+
+    run_id: Id
+    min_level: int = 0
+    task_run_ids: Sequence[Id] = ()
+    since: Micros | None = None
+    until: Micros | None = None
+
+
+async def list_chunks(
+    database: Database, query: LogQuery, from_ordinal: int, descending: bool, limit: int
+) -> list[LogChunk]:
+    """Read chunks that may hold records at or after an ordinal; descending: at or before it."""
+    chunk = _CHUNK.c
+    statement: Select[Any] = select(_CHUNK).where(chunk.run_id == query.run_id)
+    if descending:
+        statement = statement.where(chunk.first_ordinal <= from_ordinal)
+        statement = statement.order_by(chunk.first_ordinal.desc())
+    else:
+        # The chunk that holds the ordinal begins at or before it.
+        holding = (
+            select(func.max(chunk.first_ordinal))
+            .where(chunk.run_id == query.run_id, chunk.first_ordinal <= from_ordinal)
+            .scalar_subquery()
+        )
+        statement = statement.where(chunk.first_ordinal >= func.coalesce(holding, from_ordinal))
+        statement = statement.order_by(chunk.first_ordinal)
+    if query.min_level > 0:
+        class_ = sum(query.min_level >= level for level in LEVELS)
+        statement = statement.where(or_(*(count > 0 for count in _COUNTS[class_:])))
+    if query.since is not None:
+        statement = statement.where(chunk.last_time >= query.since)
+    if query.until is not None:
+        statement = statement.where(chunk.first_time < query.until)
+    if query.task_run_ids:
+        side = tables.log_chunk_task_run.c
+        statement = statement.where(
+            chunk.first_ordinal.in_(
+                select(side.first_ordinal).where(
+                    side.task_run_id.in_(query.task_run_ids), side.run_id == query.run_id
+                )
+            )
+        )
+
+    async def read(connection: AsyncConnection) -> list[LogChunk]:
+        rows = (await connection.execute(statement.limit(limit))).all()
+        return [_chunk_of(row) for row in rows]
+
+    return await database.read(read)
+
+
+def _chunk_of(row: Row[Any]) -> LogChunk:
+    counts = tuple(getattr(row, count.name) for count in _COUNTS)
+    return LogChunk(
+        row.run_id,
+        row.first_ordinal,
+        row.last_ordinal,
+        row.first_time,
+        row.last_time,
+        counts,
+        row.raw_bytes,
+        row.data,
+        task_run_ids=(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """Whether more may come to a log."""
+
+    state_type: StateType | None
+    end_time: Micros | None
+    producers: tuple[LogProducer, ...]
+    now: Micros
+    """The clock of this server's machine, which is near enough for a silence of seconds."""
+
+
+async def get_log_status(database: Database, run_id: Id, now: Micros) -> LogStatus | None:
+    """Read whether more may come to a run's log; None: there is no such run."""
+    producer = tables.log_producer
+
+    async def read(connection: AsyncConnection) -> LogStatus | None:
+        for run in (tables.flow_run, tables.task_run):
+            found = await connection.execute(
+                select(run.c.state_type, run.c.end_time).where(run.c.id == run_id)
+            )
+            if (row := found.first()) is not None:
+                break
+        else:
+            return None
+        producers = await connection.execute(select(producer).where(producer.c.run_id == run_id))
+        return LogStatus(
+            None if row.state_type is None else StateType(row.state_type),
+            row.end_time,
+            tuple(LogProducer(*found) for found in producers),
+            now,
+        )
+
+    return await database.read(read)
+
+
+async def last_acknowledged(database: Database, producer_id: Id) -> int:
+    """Read the highest number of a producer's batches that is durable; 0: none."""
+    producer = tables.log_producer.c
+    highest: ColumnElement[int] = func.coalesce(func.max(producer.last_number), 0)
+    statement = select(highest).where(producer.producer_id == producer_id)
+
+    async def read(connection: AsyncConnection) -> int:
+        return (await connection.execute(statement)).scalar_one()
+
+    return await database.read(read)

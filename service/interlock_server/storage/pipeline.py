@@ -1,0 +1,389 @@
+"""The commit pipeline: the one way in for writes.
+
+Every write is a small command. Commands that arrive while a transaction is being committed form the
+next batch: no timer, so no added latency at low load, and large batches under high load.
+
+    submit -> queue of its class -> batch: lock, read, decide each in order, write, commit -> reply
+
+What it promises:
+
+- A reply means that the write is durable. A command that fails harms no other: its error is raised
+  before it changes anything, and a batch that fails for an unforeseen reason is split.
+- A command whose caller is gone, or whose deadline has passed, when its batch begins is not run.
+  From then on it runs to its end, whatever happens to the caller.
+- A connection lost before COMMIT: nothing was written, and callers are told so. Lost during COMMIT:
+  commands that can be told apart by their ids are decided again, which finds them done or does
+  them; others are told that the outcome is unknown.
+- Each class of commands has its own queue, with a limit of count and bytes, and its own share of a
+  batch, so that a flood of one class holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from interlock_server.storage.database import Database, Writer
+from interlock_server.storage.errors import (
+    ClosedError,
+    ConflictError,
+    ConnectionLostError,
+    DeadlineError,
+    OutcomeUnknownError,
+    OverloadedError,
+    UnavailableError,
+)
+from interlock_server.storage.facts import Facts, Needs
+
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+log = structlog.get_logger(__name__)
+
+CONFLICT_TRIES = 20
+"""How often a batch is decided again when another server was in the way. Each time one of the
+two has gone on, so that many tries mean many servers, not a loop."""
+
+UNKNOWN_TRIES = 10
+"""How often, a quarter of a second apart, an unknown outcome is looked up before callers are told
+that it is unknown: long enough for a failover that is quick, shorter than callers wait."""
+
+
+class CommandClass(IntEnum):
+    """The classes of commands, in the order in which a batch takes from them."""
+
+    URGENT = 0
+    """What frees or keeps: final states, renewals, releases."""
+    TRANSITIONS = 1
+    """Other transitions, and creations."""
+    LOGS = 2
+    """Log batches."""
+    REST = 3
+    """Changes and deletions by people and tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much of one class may wait, and how much of it goes into one batch."""
+
+    queued: int
+    queued_bytes: int
+    batch: int
+    batch_bytes: int
+
+
+_MIB = 1024 * 1024
+BUDGETS = {
+    # A batch of 1,000 transitions is decided and written in some 50 ms; more of them would gain
+    # little and make everyone wait. What waits is 20 batches: a second of work.
+    CommandClass.URGENT: Budget(20_000, 32 * _MIB, 1_000, 8 * _MIB),
+    CommandClass.TRANSITIONS: Budget(20_000, 32 * _MIB, 1_000, 8 * _MIB),
+    # Compressed, 4 MiB are some 300,000 lines.
+    CommandClass.LOGS: Budget(10_000, 64 * _MIB, 1_000, 4 * _MIB),
+    CommandClass.REST: Budget(2_000, 16 * _MIB, 100, 4 * _MIB),
+}
+
+
+class Command(Protocol[R_co]):
+    """One write: it says what it needs to know, and decides when it knows it."""
+
+    command_class: CommandClass
+    weight: int
+    """How many items it has: 1, or the size of a batch call."""
+    size: int
+    """Its bytes in memory, about."""
+    replayable: bool
+    """Whether deciding it again finds out that it was done: it has an id that is stored."""
+    exclusive: bool
+    """Whether it must have a batch of its own."""
+
+    def add_needs(self, needs: Needs) -> None:
+        """Add what must be known to decide."""
+
+    def decide(self, facts: Facts) -> R_co:
+        """Decide, change the facts accordingly, and answer the reply.
+
+        An error that is the caller's must be raised before the first change.
+        """
+
+
+@dataclass(slots=True)
+class _Entry:
+    command: Command[Any]
+    future: asyncio.Future[Any]
+    deadline: float | None
+
+
+@dataclass(slots=True)
+class _Queue:
+    budget: Budget
+    entries: deque[_Entry] = field(default_factory=deque)
+    weight: int = 0
+    size: int = 0
+
+    def put(self, entry: _Entry) -> None:
+        command, budget = entry.command, self.budget
+        if self.entries and (
+            self.weight + command.weight > budget.queued
+            or self.size + command.size > budget.queued_bytes
+        ):
+            raise OverloadedError(
+                f"{self.weight} commands of {self.size} bytes wait already; try again soon."
+            )
+        self.entries.append(entry)
+        self.weight += command.weight
+        self.size += command.size
+
+    def take(self, batch: list[_Entry]) -> None:
+        """Move this class's share into the batch, up to a command that must be alone."""
+        weight = size = 0
+        while self.entries:
+            command = self.entries[0].command
+            if command.exclusive or (
+                weight
+                and (
+                    weight + command.weight > self.budget.batch
+                    or size + command.size > self.budget.batch_bytes
+                )
+            ):
+                return
+            weight += command.weight
+            size += command.size
+            batch.append(self.pop())
+
+    def pop(self) -> _Entry:
+        """Remove the first entry."""
+        entry = self.entries.popleft()
+        self.weight -= entry.command.weight
+        self.size -= entry.command.size
+        return entry
+
+    def begins_exclusive(self) -> bool:
+        """Answer whether the first command must be alone in its batch."""
+        return bool(self.entries) and self.entries[0].command.exclusive
+
+
+@dataclass(slots=True)
+class PipelineCounts:
+    """What the pipeline has done since it was made."""
+
+    batches: int = 0
+    commands: int = 0
+    commits: int = 0
+    conflicts: int = 0
+    splits: int = 0
+    unknown_outcomes: int = 0
+    commit_seconds: float = 0.0
+
+
+class Pipeline:
+    """Commits commands in batches through one writer of the database."""
+
+    def __init__(self, database: Database, on_commit: Callable[[Facts], None]) -> None:
+        self._database = database
+        self._on_commit = on_commit
+        self._queues = {class_: _Queue(budget) for class_, budget in BUDGETS.items()}
+        self._work = asyncio.Event()
+        self._writer: Writer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._was_alone = False
+        self.counts = PipelineCounts()
+
+    def start(self) -> None:
+        """Begin to commit. The database is connected at the first batch."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="commit pipeline")
+
+    async def stop(self) -> None:
+        """Take no more commands, commit what is queued, and let go of the database."""
+        self._closing = True
+        self._work.set()
+        if self._task is not None:
+            await self._task
+            self._task = None
+        if self._writer is not None:
+            await self._writer.close()
+            self._writer = None
+
+    async def submit(self, command: Command[R], timeout: float | None = None) -> R:
+        """Run one command, and answer its reply once it is durable.
+
+        `timeout` is how long, in seconds, it may wait for its batch to begin. Raises the command's
+        own errors; OverloadedError, DeadlineError, UnavailableError: nothing was written;
+        OutcomeUnknownError.
+        """
+        return await self.enqueue(command, timeout)
+
+    def enqueue(self, command: Command[R], timeout: float | None = None) -> asyncio.Future[R]:
+        """Take one command in; the future answers as `submit` does.
+
+        Commands of one class are decided in the order in which they were taken in. Raises
+        OverloadedError or ClosedError at once.
+        """
+        if self._closing:
+            raise ClosedError
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        deadline = None if timeout is None else loop.time() + timeout
+        self._queues[command.command_class].put(_Entry(command, future, deadline))
+        self._work.set()
+        return future
+
+    def depth(self) -> int:
+        """Answer how many commands wait."""
+        return sum(len(queue.entries) for queue in self._queues.values())
+
+    async def _run(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while batch := self._take():
+                await self._process(batch)
+            if self._closing:
+                return
+
+    def _take(self) -> list[_Entry]:
+        """Take the next batch; empty: nothing waits."""
+        while batch := self._take_shares():
+            if live := self._still_wanted(batch):
+                return live
+        return []
+
+    def _take_shares(self) -> list[_Entry]:
+        # Commands that must be alone take turns with shared batches, so that neither starve.
+        alone = [queue for queue in self._queues.values() if queue.begins_exclusive()]
+        if alone and not self._was_alone:
+            self._was_alone = True
+            return [alone[0].pop()]
+        batch: list[_Entry] = []
+        for queue in self._queues.values():
+            queue.take(batch)
+        self._was_alone = False
+        return batch or ([alone[0].pop()] if alone else [])
+
+    def _still_wanted(self, batch: Sequence[_Entry]) -> list[_Entry]:
+        now = asyncio.get_running_loop().time()
+        live = []
+        for entry in batch:
+            if entry.future.done():  # its caller is gone
+                continue
+            if entry.deadline is not None and entry.deadline < now:
+                entry.future.set_exception(
+                    DeadlineError("The deadline passed before the call's turn came.")
+                )
+                continue
+            live.append(entry)
+        return live
+
+    async def _process(self, batch: Sequence[_Entry]) -> None:
+        conflicts = unknown = 0
+        while batch:
+            try:
+                await self._commit(batch)
+                return
+            except ConflictError as error:
+                self.counts.conflicts += 1
+                conflicts += 1
+                if conflicts > CONFLICT_TRIES:
+                    return _fail(batch, UnavailableError("DATABASE_BUSY", str(error)))
+                await asyncio.sleep(0.001 * conflicts)
+            except OutcomeUnknownError as error:
+                self.counts.unknown_outcomes += 1
+                log.warning("commit_outcome_unknown", commands=len(batch), error=str(error))
+                _fail([entry for entry in batch if not entry.command.replayable], error)
+                batch = [entry for entry in batch if entry.command.replayable]
+                unknown = unknown or 1
+            except UnavailableError as error:
+                if not unknown:
+                    log.warning("batch_unavailable", commands=len(batch), error=str(error))
+                    return _fail(batch, error)
+                unknown += 1
+                if unknown > UNKNOWN_TRIES:
+                    return _fail(batch, OutcomeUnknownError(str(error)))
+                await asyncio.sleep(0.25)
+            except Exception as error:
+                if len(batch) == 1:
+                    return _fail(batch, error)
+                self.counts.splits += 1
+                log.warning("batch_split", commands=len(batch), error=repr(error))
+                for entry in batch:
+                    await self._process([entry])
+                return
+
+    async def _commit(self, batch: Sequence[_Entry]) -> None:
+        if self._writer is None:
+            self._writer = await self._database.open_writer()
+        needs = Needs()
+        for entry in batch:
+            entry.command.add_needs(needs)
+        began = time.perf_counter()
+        try:
+            facts = await self._writer.begin(needs)
+        except ConnectionLostError:
+            # Nothing was begun: one fresh connection is worth a try before callers hear of it.
+            await self._writer.close()
+            self._writer = await self._database.open_writer()
+            facts = await self._writer.begin(needs)
+        try:
+            replies = [_decide(entry.command, facts) for entry in batch]
+        except BaseException:
+            await self._writer.rollback()
+            raise
+        if facts.changes:
+            await self._writer.commit(facts)
+            self.counts.commits += 1
+        else:
+            await self._writer.rollback()
+        self.counts.batches += 1
+        self.counts.commands += len(batch)
+        self.counts.commit_seconds += time.perf_counter() - began
+        for entry, reply in zip(batch, replies, strict=True):
+            if entry.future.done():
+                continue
+            if isinstance(reply, _Refused):
+                entry.future.set_exception(reply.error)
+            else:
+                entry.future.set_result(reply)
+        if facts.changes:
+            self._tell(facts)
+
+    def _tell(self, facts: Facts) -> None:
+        try:
+            self._on_commit(facts)
+        except Exception:
+            # What is committed stays so: whoever listens must not have the batch run again.
+            log.exception("commit_listener_failed")
+
+
+class CallerError(Exception):
+    """The base of errors that a command raises because of what it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    error: CallerError
+
+
+def _decide(command: Command[Any], facts: Facts) -> Any:
+    before = facts.changes
+    try:
+        return command.decide(facts)
+    except CallerError as error:
+        if facts.changes != before:
+            raise RuntimeError(
+                f"{type(command).__name__} failed after it had changed facts"
+            ) from error
+        return _Refused(error)
+
+
+def _fail(batch: Sequence[_Entry], error: Exception) -> None:
+    for entry in batch:
+        if not entry.future.done():
+            entry.future.set_exception(error)

@@ -1,0 +1,303 @@
+"""What a batch reads and writes, as steps that a dialect executes.
+
+The order of reading is the order of locking, the same for every batch: task runs, flow runs,
+flows, logs; within a table by id. Facts are read by statements that begin after the locks are held,
+since a statement that both locks and counts still sees the snapshot from before it waited. (A
+locked row itself is fresh: the database reads it again after the wait.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import Table
+
+from interlock_server.rules.states import Id, Micros, State
+from interlock_server.storage import tables
+from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.records import LogHead, LogProducer, RunKind
+from interlock_server.storage.rows import (
+    KEY_COLUMNS,
+    MOVE_COLUMNS,
+    RUN_TABLES,
+    TRANSITION_COLUMNS,
+    TRANSITION_TABLES,
+    Row,
+    column_names,
+    fact_columns,
+    flow_of,
+    flow_row,
+    log_chunk_row,
+    move_row,
+    run_facts_of,
+    run_row,
+    transition_of,
+    transition_row,
+)
+
+
+class Lock(Enum):
+    """How rows are locked as they are read; on SQLite the batch has the whole database."""
+
+    NONE = ""
+    SHARE = "FOR SHARE"
+    UPDATE = "FOR UPDATE"
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Read the rows whose `by` columns equal any of `keys` (tuples where `by` names several)."""
+
+    table: Table
+    columns: tuple[str, ...]
+    by: tuple[str, ...]
+    keys: list[Any]
+    lock: Lock = Lock.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class WhichHave:
+    """Read those of `keys` that any row has in its `by` column: rows of one column."""
+
+    table: Table
+    by: str
+    keys: list[Id]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadClock:
+    """Read the database's clock: one row, one column, microseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Insert rows, given in the table's column order. A row that exists already is a conflict."""
+
+    table: Table
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Insert rows, or replace the row of the same primary key."""
+
+    table: Table
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Set `columns` of the row of an id; each row is the id, then the values."""
+
+    table: Table
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the rows whose `by` column equals any of `keys`."""
+
+    table: Table
+    by: str
+    keys: list[Id]
+
+
+@dataclass(frozen=True, slots=True)
+class RememberDeleted:
+    """Insert into `deleted_run` the given runs, and the task runs of those that are flow runs."""
+
+    run_ids: list[Id]
+    deleted: Micros
+
+
+Query = Select | WhichHave | ReadClock
+Write = Insert | Upsert | Update | Delete | RememberDeleted
+Loading = Generator[Query, list[Row], Facts]
+
+
+def load(needs: Needs) -> Loading:
+    """Lock and read what a batch needs: takes each query's rows, and returns the facts."""
+    run_rows: dict[RunKind, list[Row]] = {}
+    run_rows[RunKind.TASK_RUN] = yield from _lock_runs(
+        RunKind.TASK_RUN, needs, needs.runs_to_read[RunKind.TASK_RUN]
+    )
+    parents = {row[1] for row in run_rows[RunKind.TASK_RUN] if row[1] is not None}
+    run_rows[RunKind.FLOW_RUN] = yield from _lock_runs(
+        RunKind.FLOW_RUN, needs, parents | needs.runs_to_read[RunKind.FLOW_RUN]
+    )
+    flow_rows: list[Row] = []
+    columns = column_names(tables.flow)
+    to_write, to_read = needs.flows_to_write, needs.flows_to_read - needs.flows_to_write
+    for ids, lock in ((to_write, Lock.UPDATE), (to_read, Lock.SHARE)):
+        if ids:
+            flow_rows += yield Select(tables.flow, columns, ("id",), sorted(ids), lock)
+    if needs.flow_names:
+        flow_rows += yield Select(tables.flow, columns, ("name",), sorted(needs.flow_names))
+    head_rows: list[Row] = []
+    if needs.logs:
+        head_rows = yield Select(
+            tables.log_head,
+            column_names(tables.log_head),
+            ("run_id",),
+            sorted(needs.logs),
+            Lock.UPDATE,
+        )
+
+    facts = Facts((yield ReadClock())[0][0])
+    for row in flow_rows:
+        flow = flow_of(row)
+        facts.flows[flow.id] = flow
+        facts.flow_ids_by_name[flow.name] = flow.id
+    if needs.flows_with_runs:
+        having = yield WhichHave(tables.flow_run, "flow_id", sorted(needs.flows_with_runs))
+        facts.flows_with_runs = {row[0] for row in having}
+    for kind in RunKind:
+        yield from _read_runs(kind, needs, run_rows[kind], facts)
+    for row in head_rows:
+        facts.log_heads[row[0]] = LogHead(*row)
+    yield from _read_logs(needs, facts)
+    yield from _read_deleted(needs, facts)
+    return facts
+
+
+def _lock_runs(
+    kind: RunKind, needs: Needs, to_read: set[Id]
+) -> Generator[Query, list[Row], list[Row]]:
+    rows: list[Row] = []
+    to_write = needs.runs_to_write[kind]
+    for ids, lock in ((to_write, Lock.UPDATE), (to_read - to_write, Lock.SHARE)):
+        if ids:
+            rows += yield Select(RUN_TABLES[kind], fact_columns(kind), ("id",), sorted(ids), lock)
+    return rows
+
+
+def _read_runs(
+    kind: RunKind, needs: Needs, rows: list[Row], facts: Facts
+) -> Generator[Query, list[Row], None]:
+    state_ids = {row[4] for row in rows if row[4] is not None}
+    ids = state_ids | needs.transitions[kind]
+    table = TRANSITION_TABLES[kind]
+    states: dict[Id, State] = {}
+    answered: set[Id] = set()
+    while ids:
+        found = yield Select(table, TRANSITION_COLUMNS, ("id",), sorted(ids))
+        for transition in map(transition_of, found):
+            if transition.id in needs.transitions[kind]:
+                facts.transitions[kind][transition.id] = transition
+                if transition.answered_state_id is not None:
+                    answered.add(transition.answered_state_id)
+            if transition.state is not None:
+                states[transition.id] = transition.state
+        # Where a proposal was sent again, the state that it was answered is read, too: one more
+        # round, since such a state is one that was written.
+        ids = answered - states.keys()
+        answered = set()
+    facts.states.update(states)
+    for row in rows:
+        facts.runs[kind][row[0]] = run_facts_of(row, states)
+    if keys := needs.run_keys[kind]:
+        columns = KEY_COLUMNS[kind]
+        found = yield Select(RUN_TABLES[kind], ("id", *columns), columns, list(keys))
+        for id_, *key in found:
+            facts.run_ids_by_key[kind][tuple(key)] = id_
+
+
+def _read_logs(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
+    if needs.log_producers:
+        found = yield Select(
+            tables.log_producer,
+            column_names(tables.log_producer),
+            ("producer_id", "run_id"),
+            sorted(needs.log_producers),
+        )
+        for row in found:
+            producer = LogProducer(*row)
+            facts.log_producers[producer.producer_id, producer.run_id] = producer
+    # A log without a head is one whose run has to be looked for; those with one have had theirs.
+    for kind in RunKind:
+        if missing := needs.logs - facts.log_heads.keys() - facts.runs[kind].keys():
+            rows = yield Select(
+                RUN_TABLES[kind], fact_columns(kind), ("id",), sorted(missing), Lock.SHARE
+            )
+            yield from _read_runs(kind, Needs(), rows, facts)
+
+
+def _read_deleted(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
+    asked = needs.logs - facts.log_heads.keys()
+    for kind in RunKind:
+        asked |= needs.runs_to_write[kind] | needs.runs_to_read[kind]
+    if missing := asked - facts.runs[RunKind.FLOW_RUN].keys() - facts.runs[RunKind.TASK_RUN].keys():
+        found = yield Select(tables.deleted_run, ("id",), ("id",), sorted(missing))
+        facts.deleted_runs = {row[0] for row in found}
+
+
+def writes(facts: Facts) -> Iterator[Write]:
+    """Answer what a batch writes, parents before children."""
+    if facts.new_flows:
+        yield Insert(tables.flow, [flow_row(flow) for flow in facts.new_flows])
+    for kind in RunKind:
+        if new := facts.new_runs[kind]:
+            yield Insert(RUN_TABLES[kind], [run_row(run) for run in new])
+    for kind in RunKind:
+        if moved := facts.moved_runs[kind]:
+            rows: list[Row] = [move_row(moved[id_], facts.now) for id_ in sorted(moved)]
+            yield Update(RUN_TABLES[kind], MOVE_COLUMNS, rows)
+        if transitions := facts.new_transitions[kind]:
+            yield Insert(TRANSITION_TABLES[kind], [transition_row(t) for t in transitions])
+    yield from _log_writes(facts)
+    yield from _edits(facts)
+    yield from _deletions(facts)
+
+
+def _log_writes(facts: Facts) -> Iterator[Write]:
+    if facts.moved_log_heads:
+        yield Upsert(
+            tables.log_head,
+            [(h.run_id, h.next_ordinal, h.appended) for h in facts.moved_log_heads.values()],
+        )
+    if facts.moved_log_producers:
+        yield Upsert(
+            tables.log_producer,
+            [
+                (p.producer_id, p.run_id, p.last_number, p.closed, p.updated)
+                for p in facts.moved_log_producers.values()
+            ],
+        )
+    if chunks := facts.new_log_chunks:
+        yield Insert(tables.log_chunk, [log_chunk_row(chunk) for chunk in chunks])
+        sides: list[Row] = [
+            (task_run_id, chunk.run_id, chunk.first_ordinal)
+            for chunk in chunks
+            for task_run_id in chunk.task_run_ids
+        ]
+        if sides:
+            yield Insert(tables.log_chunk_task_run, sides)
+
+
+def _edits(facts: Facts) -> Iterator[Write]:
+    for id_, values in facts.edited_flows.items():
+        yield Update(tables.flow, tuple(values), [(id_, *values.values())])
+    for kind in RunKind:
+        for id_, values in facts.edited_runs[kind].items():
+            yield Update(RUN_TABLES[kind], tuple(values), [(id_, *values.values())])
+
+
+def _deletions(facts: Facts) -> Iterator[Write]:
+    for kind in RunKind:
+        if ids := facts.deleted_run_ids[kind]:
+            yield RememberDeleted(ids, facts.now)
+            # A task run that is part of a flow run has no log of its own: nothing is found for it.
+            for table in (
+                tables.log_chunk_task_run,
+                tables.log_chunk,
+                tables.log_producer,
+                tables.log_head,
+            ):
+                yield Delete(table, "run_id", ids)
+            yield Delete(RUN_TABLES[kind], "id", ids)
+    if facts.deleted_flow_ids:
+        yield Delete(tables.flow, "id", facts.deleted_flow_ids)

@@ -1,0 +1,156 @@
+"""What the tables hold, as frozen dataclasses. Times are microseconds since 1970-01-01 UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from interlock_server.rules.frame import Verdict
+from interlock_server.rules.runs import FRESH, Progress, RetryPolicy
+from interlock_server.rules.states import Id, Micros, State, StateType
+
+
+class RunKind(StrEnum):
+    """The two kinds of runs, which share their state model."""
+
+    FLOW_RUN = "flow_run"
+    TASK_RUN = "task_run"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A named program whose runs are tracked."""
+
+    id: Id
+    name: str
+    tags: tuple[str, ...]
+    labels: dict[str, str]
+    created: Micros
+    updated: Micros
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """One run of a flow."""
+
+    id: Id
+    flow_id: Id
+    name: str
+    retry: RetryPolicy
+    parameters: str
+    tags: tuple[str, ...]
+    labels: dict[str, str]
+    flow_version: str
+    idempotency_key: str | None
+    parent_task_run_id: Id | None
+    infrastructure_pid: str
+    created_by: str
+    digest: bytes
+    """Of the request that made it, so that its id is not taken for another's."""
+    created: Micros = 0
+    updated: Micros = 0
+    version: int = 1
+    state: State | None = None
+    progress: Progress = FRESH
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """One run of a task, in a flow run or by itself."""
+
+    id: Id
+    flow_run_id: Id | None
+    task_key: str
+    dynamic_key: str
+    name: str
+    retry: RetryPolicy
+    inputs: str
+    tags: tuple[str, ...]
+    labels: dict[str, str]
+    task_version: str
+    digest: bytes
+    """Of the request that made it, so that its id is not taken for another's."""
+    created: Micros = 0
+    updated: Micros = 0
+    version: int = 1
+    state: State | None = None
+    progress: Progress = FRESH
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The part of a run, of either kind, that transitions read and write."""
+
+    id: Id
+    parent_id: Id | None
+    """A flow run's flow; a task run's flow run."""
+    digest: bytes
+    version: int
+    retry: RetryPolicy
+    state: State | None
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One remembered proposal of a run: its history, and what a proposal sent again is answered."""
+
+    id: Id
+    run_id: Id
+    decided: Micros
+    verdict: Verdict
+    rule: str
+    reason: str
+    explanation: str
+    proposed_type: StateType
+    proposed_name: str
+    proposed_by: str
+    force: bool
+    digest: bytes
+    """Of the proposal, so that its id is not taken for another's."""
+    run_count: int
+    state: State | None
+    """The state that was written; None where none was."""
+    answered_state_id: Id | None = None
+    """Where none was written: the id of the state that the run stayed in."""
+
+
+LEVELS = (10, 20, 30, 40, 50)
+"""Where the classes of log levels begin: debug, info, warning, error, critical; below: trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """Where a run's log ends."""
+
+    run_id: Id
+    next_ordinal: int
+    appended: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class LogProducer:
+    """What one producer has delivered to one run's log."""
+
+    producer_id: Id
+    run_id: Id
+    last_number: int
+    closed: bool
+    updated: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Consecutive records of one run's log, packed and compressed (see `core.log_chunks`)."""
+
+    run_id: Id
+    first_ordinal: int
+    last_ordinal: int
+    first_time: Micros
+    last_time: Micros
+    level_counts: tuple[int, ...]
+    """How many records are of each class of `LEVELS`, the class below the first one first."""
+    raw_bytes: int
+    data: bytes
+    task_run_ids: tuple[Id, ...]

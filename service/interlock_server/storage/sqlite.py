@@ -1,0 +1,455 @@
+"""SQLite: one writer and many readers, in write-ahead mode; in memory one connection for all."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import aiosqlite
+from sqlalchemy import Table, event, text
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
+
+from interlock_server.storage import tables
+from interlock_server.storage.database import (
+    LOCK_TIMEOUT,
+    READ_TIMEOUT,
+    READERS,
+    UnusableDatabaseError,
+)
+from interlock_server.storage.errors import (
+    ConnectionLostError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
+from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.plan import (
+    Delete,
+    Insert,
+    Loading,
+    Query,
+    ReadClock,
+    RememberDeleted,
+    Select,
+    Update,
+    Upsert,
+    WhichHave,
+    Write,
+    load,
+    writes,
+)
+from interlock_server.storage.rows import Row, column_names
+from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
+
+T = TypeVar("T")
+
+OLDEST = (3, 24, 0)
+"""The first version with upserts, ON CONFLICT DO UPDATE."""
+
+_PRAGMAS = (
+    f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT * 1000)}",
+    "PRAGMA journal_mode = WAL",
+    # A commit is on the disk before it is answered. In write-ahead mode that is one fsync.
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -32768",
+    # The log is copied back every 16 MiB, not 4: one commit in four times as many pays for it.
+    "PRAGMA wal_autocheckpoint = 4096",
+)
+_IN_SIZES = (1, 4, 16, 64, 256)
+"""Lengths of IN lists: few, so that their statements stay prepared. 999 variables are the limit."""
+
+
+class SqliteDatabase:
+    """A database file, or a database in memory."""
+
+    dialect = "sqlite"
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self.in_memory = _is_in_memory(url)
+        self.shown_url = url.render_as_string(hide_password=True)
+        self._claim: TextIO | None = None
+        self._engine = create_async_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            pool_reset_on_return=None,
+            connect_args={"cached_statements": 512, "timeout": LOCK_TIMEOUT},
+            **(
+                {"poolclass": StaticPool}
+                if self.in_memory
+                else {"poolclass": AsyncAdaptedQueuePool, "pool_size": READERS + 1}
+            ),
+        )
+        event.listen(self._engine.sync_engine, "connect", _prepare_connection)
+        # In memory reads and batches take turns on the one connection.
+        self._turn: AbstractAsyncContextManager[Any] = (
+            asyncio.Lock() if self.in_memory else nullcontext()
+        )
+
+    async def check(self) -> str:
+        """See `Database.check`."""
+        version = sqlite3.sqlite_version
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise UnusableDatabaseError(
+                f"SQLite {version} is too old: Interlock needs 3.24 or newer. "
+                "Run it with a Python that brings a newer SQLite."
+            )
+        if not self.in_memory and self._url.database is not None:
+            folder = Path(self._url.database).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise UnusableDatabaseError(
+                    f"The folder {folder} of the database can not be made: {error.strerror}."
+                ) from None
+        try:
+            await self.read(lambda connection: connection.execute(text("PRAGMA schema_version")))
+        except UnavailableError as error:
+            raise UnusableDatabaseError(
+                f"The database {self._url.database or 'in memory'} can not be opened: {error}"
+            ) from None
+        return version
+
+    async def open_writer(self) -> SqliteWriter:
+        """See `Database.open_writer`."""
+        try:
+            connection = await self._engine.connect()
+            raw = await connection.get_raw_connection()
+        except (DBAPIError, sqlite3.Error) as error:
+            raise translate(error) from error
+        driver = raw.driver_connection
+        assert isinstance(driver, aiosqlite.Connection)
+        return SqliteWriter(connection, driver, self._turn)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """See `Database.read`."""
+        return await asyncio.shield(asyncio.ensure_future(self._read(work)))
+
+    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        try:
+            async with self._turn, self._engine.connect() as connection:
+                reading = asyncio.ensure_future(work(connection))
+                done, _ = await asyncio.wait({reading}, timeout=READ_TIMEOUT)
+                if not done:
+                    driver = (await connection.get_raw_connection()).driver_connection
+                    assert isinstance(driver, aiosqlite.Connection)
+                    await driver.interrupt()
+                return await reading
+        except (DBAPIError, sqlite3.Error) as error:
+            raise translate(error) from error
+
+    def claim(self) -> None:
+        """See `Database.claim`."""
+        if self.in_memory or self._url.database is None or self._claim is not None:
+            return
+        path = Path(f"{self._url.database}-server")
+        try:
+            self._claim = path.open("a+")
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UnusableDatabaseError(
+                f"Another server serves the database {self._url.database}. SQLite takes one; "
+                "for more servers use PostgreSQL."
+            ) from None
+        except OSError as error:
+            raise UnusableDatabaseError(f"{path} can not be written: {error.strerror}.") from None
+
+    async def migrate(self, work: Callable[[Connection], T]) -> T:
+        """See `Database.migrate`."""
+        engine = self._engine
+        if not self.in_memory:
+            engine = create_async_engine(
+                self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool
+            )
+            event.listen(engine.sync_engine, "connect", _prepare_connection)
+        try:
+            async with self._turn, engine.connect() as connection:
+                return await connection.run_sync(work)
+        except (DBAPIError, sqlite3.Error) as error:
+            raise translate(error) from error
+        finally:
+            if engine is not self._engine:
+                await engine.dispose()
+
+    async def close(self) -> None:
+        """See `Database.close`."""
+        await self._engine.dispose()
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
+
+
+class SqliteWriter:
+    """The one writer. A batch is two visits to the connection's thread: begin, then commit."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        driver: aiosqlite.Connection,
+        turn: AbstractAsyncContextManager[Any],
+    ) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._turn = turn
+        self._closed = False
+
+    async def begin(self, needs: Needs) -> Facts:
+        """See `Writer.begin`."""
+        await self._turn.__aenter__()
+        try:
+            return await self._visit(_begin, load(needs))
+        except BaseException as error:
+            await self._turn.__aexit__(None, None, None)
+            if isinstance(error, sqlite3.Error):
+                raise translate(error) from error
+            raise
+
+    async def commit(self, facts: Facts) -> None:
+        """See `Writer.commit`."""
+        try:
+            await self._visit(_commit, writes(facts))
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        finally:
+            await self._turn.__aexit__(None, None, None)
+
+    async def rollback(self) -> None:
+        """See `Writer.rollback`."""
+        try:
+            await self._visit(_rollback)
+        finally:
+            await self._turn.__aexit__(None, None, None)
+
+    async def close(self) -> None:
+        """See `Writer.close`."""
+        if not self._closed:
+            self._closed = True
+            await self._connection.close()
+
+    async def _visit(self, work: Callable[..., T], *arguments: Any) -> T:
+        # The driver's own way to run a function on its thread: a batch of statements pays for one
+        # visit instead of one each.
+        visiting = partial(work, self._driver._conn, *arguments)
+        result: T = await self._driver._execute(visiting)  # type: ignore[no-untyped-call]
+        return result
+
+
+# --- on the connection's thread -------------------------------------------------------------------
+
+
+def _begin(connection: sqlite3.Connection, loading: Loading) -> Facts:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        query = next(loading)
+        while True:
+            query = loading.send(_select(connection, query))
+    except StopIteration as done:
+        facts: Facts = done.value
+        return facts
+    except BaseException:
+        _rollback(connection)
+        raise
+
+
+def _commit(connection: sqlite3.Connection, steps: Iterable[Write]) -> None:
+    try:
+        for step in steps:
+            _write(connection, step)
+        connection.execute("COMMIT")
+    except BaseException:
+        _rollback(connection)
+        raise
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _select(connection: sqlite3.Connection, query: Query) -> list[Row]:
+    match query:
+        case ReadClock():
+            # The database lives in this process's machine: its clock is the machine's.
+            return [(time.time_ns() // 1000,)]
+        case WhichHave(table, by, keys):
+            statement = f"SELECT 1 FROM {table.name} WHERE {by} = ? LIMIT 1"
+            return [
+                (key,)
+                for key in keys
+                if connection.execute(statement, (id_to_bytes(key),)).fetchone()
+            ]
+        case Select(table, columns, (by,), keys):
+            encode = _encoder(table, (by,))
+            decode = _decoder(table, columns)
+            rows: list[Row] = []
+            for part in _parts(keys):
+                statement = _select_in(table, columns, by, len(part))
+                found = connection.execute(statement, [encode((key,))[0] for key in part])
+                rows += map(decode, found)
+            return rows
+        case Select(table, columns, by_columns, keys):
+            encode, decode = _encoder(table, by_columns), _decoder(table, columns)
+            statement = _select_by_several(table, columns, by_columns)
+            return [
+                decode(row) for key in keys for row in connection.execute(statement, encode(key))
+            ]
+
+
+def _write(connection: sqlite3.Connection, step: Write) -> None:
+    match step:
+        case Insert(table, rows):
+            columns = column_names(table)
+            connection.executemany(_insert(table), map(_encoder(table, columns), rows))
+        case Upsert(table, rows):
+            columns = column_names(table)
+            connection.executemany(_upsert(table), map(_encoder(table, columns), rows))
+        case Update(table, columns, rows):
+            encode = _encoder(table, ("id", *columns))
+            # The id comes last in the statement.
+            moved = ((*row[1:], row[0]) for row in map(encode, rows))
+            connection.executemany(_update(table, columns), moved)
+        case Delete(table, by, keys):
+            connection.executemany(
+                f"DELETE FROM {table.name} WHERE {by} = ?", [(id_to_bytes(key),) for key in keys]
+            )
+        case RememberDeleted(run_ids, deleted):
+            name = tables.deleted_run.name
+            ids = [(deleted, id_to_bytes(run_id)) for run_id in run_ids]
+            connection.executemany(f"REPLACE INTO {name} (deleted, id) VALUES (?, ?)", ids)
+            connection.executemany(
+                f"REPLACE INTO {name} (deleted, id) "
+                "SELECT ?, id FROM task_run WHERE flow_run_id = ?",
+                ids,
+            )
+
+
+def _parts(keys: list[Any]) -> Iterable[list[Any]]:
+    """Cut keys into lists of the lengths of `_IN_SIZES`, the last one filled up by repetition."""
+    largest = _IN_SIZES[-1]
+    for start in range(0, len(keys), largest):
+        part = keys[start : start + largest]
+        size = next(size for size in _IN_SIZES if size >= len(part))
+        yield part + part[-1:] * (size - len(part))
+
+
+# --- statements and codecs, each made once --------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _select_in(table: Table, columns: tuple[str, ...], by: str, size: int) -> str:
+    marks = ", ".join("?" * size)
+    return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {by} IN ({marks})"
+
+
+@lru_cache(maxsize=256)
+def _select_by_several(table: Table, columns: tuple[str, ...], by: tuple[str, ...]) -> str:
+    condition = " AND ".join(f"{column} IS ?" for column in by)
+    return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {condition}"
+
+
+@lru_cache(maxsize=256)
+def _insert(table: Table) -> str:
+    columns = column_names(table)
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"
+
+
+@lru_cache(maxsize=256)
+def _upsert(table: Table) -> str:
+    keys = [column.name for column in table.primary_key]
+    rest = [name for name in column_names(table) if name not in keys]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in rest)
+    return f"{_insert(table)} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
+
+
+@lru_cache(maxsize=256)
+def _update(table: Table, columns: tuple[str, ...]) -> str:
+    changes = ", ".join(f"{column} = ?" for column in columns)
+    return f"UPDATE {table.name} SET {changes} WHERE id = ?"
+
+
+@lru_cache(maxsize=256)
+def _encoder(table: Table, columns: tuple[str, ...]) -> Callable[[Row], Row]:
+    """Make the function that turns ids into bytes."""
+    places = [i for i, name in enumerate(columns) if isinstance(table.c[name].type, IdType)]
+    if not places:
+        return lambda row: row
+
+    def encode(row: Row) -> Row:
+        values = list(row)
+        for place in places:
+            if (value := values[place]) is not None:
+                values[place] = id_to_bytes(value)
+        return values
+
+    return encode
+
+
+@lru_cache(maxsize=256)
+def _decoder(table: Table, columns: tuple[str, ...]) -> Callable[[Row], Row]:
+    """Make the function that turns bytes into ids, and 0 and 1 into booleans."""
+    converters: list[tuple[int, Callable[[Any], Any]]] = []
+    for place, name in enumerate(columns):
+        type_ = table.c[name].type
+        if isinstance(type_, IdType):
+            converters.append((place, id_from_bytes))
+        elif type_.python_type is bool:
+            converters.append((place, bool))
+
+    def decode(row: Row) -> Row:
+        values = list(row)
+        for place, convert in converters:
+            if (value := values[place]) is not None:
+                values[place] = convert(value)
+        return values
+
+    return decode
+
+
+# --- connections and errors -----------------------------------------------------------------------
+
+
+def _is_in_memory(url: URL) -> bool:
+    name = url.database or ":memory:"
+    return (
+        name == ":memory:" or name.startswith("file::memory:") or url.query.get("mode") == "memory"
+    )
+
+
+def _prepare_connection(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def translate(error: BaseException) -> BaseException:
+    """Turn a driver's error into one of ours; one that is a fault of ours comes back as it is."""
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    name = getattr(original, "sqlite_errorname", "") or ""
+    words = str(original)
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return UnavailableError("DATABASE_LOCKED", "Another program holds the database's lock.")
+    if name.startswith("SQLITE_FULL"):
+        return UnavailableError("DATABASE_FULL", "The disk of the database is full.")
+    if name.startswith("SQLITE_READONLY"):
+        return UnavailableError("DATABASE_READ_ONLY", "The database can not be written.")
+    if name.startswith("SQLITE_INTERRUPT"):
+        return UnavailableError("READ_TIMEOUT", f"The read took longer than {READ_TIMEOUT} s.")
+    if name.startswith("SQLITE_IOERR"):
+        return OutcomeUnknownError(f"The disk of the database fails: {words}.")
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_PERM")):
+        return UnavailableError("DATABASE_UNAVAILABLE", f"{words}.")
+    if isinstance(original, sqlite3.ProgrammingError) and "closed" in words:
+        return ConnectionLostError("The connection to the database is closed.")
+    return error

@@ -1,0 +1,224 @@
+"""The tables. One description for both dialects; `migrations/` builds the same, a test compares.
+
+Times are microseconds since 1970-01-01 UTC in 64-bit integers: exact, the same on both dialects,
+and sums of them are plain arithmetic. Free JSON is text, so that integers and key order survive.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TEXT
+
+from interlock_server.storage.types import IdType
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s__%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s__%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s__%(column_0_N_name)s",
+    }
+)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _time(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+# Names sort by code point on both dialects, whatever the language of the PostgreSQL database.
+_Name = Text().with_variant(TEXT(collation="C"), "postgresql")
+
+flow = Table(
+    "flow",
+    metadata,
+    Column("id", IdType, primary_key=True),
+    Column("name", _Name, nullable=False, unique=True),
+    _text("tags"),
+    _text("labels"),
+    _time("created"),
+    _time("updated"),
+    Column("version", BigInteger, nullable=False),
+    Index(None, "created", "id"),
+)
+
+
+def _run_columns() -> list[Column[object]]:
+    """The columns that flow runs and task runs share: what transitions read and write."""
+    return [
+        Column("version", BigInteger, nullable=False),
+        Column("created", BigInteger, nullable=False),
+        Column("updated", BigInteger, nullable=False),
+        Column("digest", LargeBinary, nullable=False),
+        Column("max_retries", Integer, nullable=False),
+        Column("retry_delays", Text),
+        Column("retry_jitter_factor", Double, nullable=False),
+        Column("state_id", IdType),
+        Column("state_type", Text),
+        Column("state_name", Text),
+        Column("state_timestamp", BigInteger),
+        Column("run_count", Integer, nullable=False),
+        Column("start_time", BigInteger),
+        Column("end_time", BigInteger),
+        Column("total_run_time", BigInteger, nullable=False),
+        Column("expected_start_time", BigInteger),
+        Column("next_scheduled_start_time", BigInteger),
+        Column("flow_run_run_count", Integer, nullable=False),
+        Column("resuming", Boolean, nullable=False),
+        Column("pause_keys", Text),
+        Column("retry_type", Text),
+    ]
+
+
+flow_run = Table(
+    "flow_run",
+    metadata,
+    Column("id", IdType, primary_key=True),
+    Column("flow_id", IdType, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
+    _text("name"),
+    _text("parameters"),
+    _text("tags"),
+    _text("labels"),
+    _text("flow_version"),
+    Column("idempotency_key", Text),
+    # No foreign key: it would close a circle with task_run, and a subflow outlives its tracker.
+    Column("parent_task_run_id", IdType),
+    _text("infrastructure_pid"),
+    _text("created_by"),
+    *_run_columns(),
+    UniqueConstraint("flow_id", "idempotency_key"),
+    Index(None, "flow_id", "id"),
+    Index(None, "expected_start_time", "id"),
+    Index(None, "state_type", "id"),
+    Index(None, "parent_task_run_id"),
+)
+
+task_run = Table(
+    "task_run",
+    metadata,
+    Column("id", IdType, primary_key=True),
+    Column("flow_run_id", IdType, ForeignKey("flow_run.id", ondelete="CASCADE")),
+    _text("task_key"),
+    _text("dynamic_key"),
+    _text("name"),
+    _text("inputs"),
+    _text("tags"),
+    _text("labels"),
+    _text("task_version"),
+    *_run_columns(),
+    UniqueConstraint("flow_run_id", "task_key", "dynamic_key"),
+    # The same for those that are part of no flow run: NULLs are distinct in a unique constraint.
+    Index(
+        "uq_task_run__alone",
+        "task_key",
+        "dynamic_key",
+        unique=True,
+        sqlite_where=text("flow_run_id IS NULL"),
+        postgresql_where=text("flow_run_id IS NULL"),
+    ),
+    Index(None, "flow_run_id", "id"),
+    Index(None, "expected_start_time", "id"),
+    Index(None, "state_type", "id"),
+)
+
+
+def _transition_table(run: Table) -> Table:
+    """The history of the runs of one kind, which also is the memory for proposals sent again."""
+    return Table(
+        f"{run.name}_transition",
+        metadata,
+        Column("id", IdType, primary_key=True),
+        Column("run_id", IdType, ForeignKey(run.c.id, ondelete="CASCADE"), nullable=False),
+        _time("decided"),
+        _text("verdict"),
+        _text("rule"),
+        _text("reason"),
+        _text("explanation"),
+        _text("proposed_type"),
+        _text("proposed_name"),
+        _text("proposed_by"),
+        Column("force", Boolean, nullable=False),
+        Column("digest", LargeBinary, nullable=False),
+        Column("run_count", Integer, nullable=False),
+        Column("state_type", Text),
+        Column("state_name", Text),
+        Column("message", Text),
+        Column("details", Text),
+        Column("result", Text),
+        Column("answered_state_id", IdType),
+        Index(None, "run_id", "decided", "id"),
+    )
+
+
+flow_run_transition = _transition_table(flow_run)
+task_run_transition = _transition_table(task_run)
+
+deleted_run = Table(
+    "deleted_run",
+    metadata,
+    Column("id", IdType, primary_key=True),
+    Column("deleted", BigInteger, nullable=False, index=True),
+)
+
+log_head = Table(
+    "log_head",
+    metadata,
+    Column("run_id", IdType, primary_key=True),
+    Column("next_ordinal", BigInteger, nullable=False),
+    _time("appended"),
+)
+
+log_producer = Table(
+    "log_producer",
+    metadata,
+    Column("producer_id", IdType, primary_key=True),
+    Column("run_id", IdType, primary_key=True),
+    Column("last_number", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    _time("updated"),
+    Index(None, "run_id"),
+)
+
+log_chunk = Table(
+    "log_chunk",
+    metadata,
+    Column("run_id", IdType, primary_key=True),
+    Column("first_ordinal", BigInteger, primary_key=True),
+    Column("last_ordinal", BigInteger, nullable=False),
+    _time("first_time"),
+    _time("last_time"),
+    Column("trace_count", Integer, nullable=False),
+    Column("debug_count", Integer, nullable=False),
+    Column("info_count", Integer, nullable=False),
+    Column("warning_count", Integer, nullable=False),
+    Column("error_count", Integer, nullable=False),
+    Column("critical_count", Integer, nullable=False),
+    Column("raw_bytes", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+log_chunk_task_run = Table(
+    "log_chunk_task_run",
+    metadata,
+    Column("task_run_id", IdType, primary_key=True),
+    Column("run_id", IdType, primary_key=True),
+    Column("first_ordinal", BigInteger, primary_key=True),
+    Index(None, "run_id"),
+)
