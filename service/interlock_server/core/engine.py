@@ -1,0 +1,35 @@
+"""The engine: one database, its commit pipeline, and who waits for news of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from interlock_server.core.signals import Signals
+from interlock_server.storage.database import Database
+from interlock_server.storage.pipeline import Pipeline
+
+
+class Engine:
+    """What the services work with. Started once its database's schema can be served."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.signals = Signals()
+        self.pipeline = Pipeline(database, self.signals.committed)
+        self.draining = asyncio.Event()
+        """Set when the server goes away: long streams end."""
+
+    def start(self) -> None:
+        """Take calls. May be called twice."""
+        self.pipeline.start()
+
+    def drain(self) -> None:
+        """Tell long streams to end. May be called twice."""
+        self.draining.set()
+        self.signals.wake_all()
+
+    async def stop(self) -> None:
+        """Commit what is queued, and let go of the database. May be called twice."""
+        self.drain()
+        await self.pipeline.stop()
+        await self.database.close()

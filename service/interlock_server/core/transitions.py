@@ -1,0 +1,169 @@
+"""Proposing states: the command that every transition goes through."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from interlock_server.core.errors import CallError, IdReusedError, run_not_found
+from interlock_server.rules.effects import entered, timestamp_after
+from interlock_server.rules.flow_runs import FLOW_RUN_POLICY, MINIMAL_FLOW_RUN_POLICY
+from interlock_server.rules.frame import Transition as Proposed
+from interlock_server.rules.frame import Verdict
+from interlock_server.rules.runs import ParentFlowRun
+from interlock_server.rules.states import TERMINAL, Id, Micros, State, StateDraft
+from interlock_server.rules.task_runs import MINIMAL_TASK_RUN_POLICY, TASK_RUN_POLICY
+from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.pipeline import CommandClass
+from interlock_server.storage.records import RunFacts, RunKind, Transition
+
+# Indexed by whether the proposal is forced.
+_POLICIES = {
+    RunKind.FLOW_RUN: (FLOW_RUN_POLICY, MINIMAL_FLOW_RUN_POLICY),
+    RunKind.TASK_RUN: (TASK_RUN_POLICY, MINIMAL_TASK_RUN_POLICY),
+}
+
+_PROPOSAL_BYTES = 1000
+"""What a proposal takes in memory beside its texts, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A proposal to move one run to a state. `digest` tells its content from another's."""
+
+    id: Id
+    run_id: Id
+    draft: StateDraft
+    digest: bytes
+    force: bool = False
+    proposed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a proposal: the decision, and the run's state after it."""
+
+    proposal_id: Id
+    verdict: Verdict
+    state: State | None
+    rule: str
+    reason: str
+    explanation: str
+    run_count: int
+    retry_after: Micros = 0
+
+
+class ProposeStates:
+    """Proposes states for runs of one kind; each proposal is answered by itself, in order."""
+
+    replayable = True
+    exclusive = False
+
+    def __init__(self, kind: RunKind, proposals: Sequence[Proposal]) -> None:
+        self._kind = kind
+        self._proposals = proposals
+        self.weight = len(proposals)
+        self.size = sum(_PROPOSAL_BYTES + len(p.draft.message) for p in proposals)
+        ends = all(proposal.draft.type in TERMINAL for proposal in proposals)
+        self.command_class = CommandClass.URGENT if ends else CommandClass.TRANSITIONS
+
+    def add_needs(self, needs: Needs) -> None:
+        """See `Command.add_needs`."""
+        needs.runs_to_write[self._kind].update(proposal.run_id for proposal in self._proposals)
+        needs.transitions[self._kind].update(proposal.id for proposal in self._proposals)
+
+    def decide(self, facts: Facts) -> list[Answer | CallError]:
+        """Decide each proposal over what the ones before it have left."""
+        outcomes: list[Answer | CallError] = []
+        for proposal in self._proposals:
+            try:
+                outcomes.append(_answer(self._kind, proposal, facts))
+            except CallError as error:
+                outcomes.append(error)
+        return outcomes
+
+
+def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
+    if (before := facts.transitions[kind].get(proposal.id)) is not None:
+        if before.digest != proposal.digest:
+            raise IdReusedError(proposal.id)
+        return _answer_of(before, facts)
+    run = facts.runs[kind].get(proposal.run_id)
+    if run is None:
+        raise run_not_found(kind, proposal.run_id, proposal.run_id in facts.deleted_runs)
+
+    proposed = Proposed(
+        run.state,
+        proposal.draft,
+        run.progress,
+        facts.now,
+        run.retry,
+        parent=_parent(kind, run, facts),
+        draw=random.random(),
+    )
+    decision = _POLICIES[kind][proposal.force].decide(proposed)
+    if decision.verdict is Verdict.WAIT:
+        return Answer(
+            proposal.id,
+            Verdict.WAIT,
+            run.state,
+            decision.rule,
+            decision.reason,
+            decision.explanation,
+            run.progress.run_count,
+            decision.delay,
+        )
+    written, decided = None, facts.now
+    if decision.write is not None:
+        decided = timestamp_after(run.state, facts.now)
+        written = state_of(proposal.id, decision.write, decided)
+        progress = entered(decision.progress, run.state, decision.write, decided)
+        run = replace(run, version=run.version + 1, state=written, progress=progress)
+        facts.move_run(kind, run)
+    transition = Transition(
+        proposal.id,
+        run.id,
+        decided,
+        decision.verdict,
+        decision.rule,
+        decision.reason,
+        decision.explanation,
+        proposal.draft.type,
+        proposal.draft.name,
+        proposal.proposed_by,
+        proposal.force,
+        proposal.digest,
+        run.progress.run_count,
+        written,
+        None if written is not None or run.state is None else run.state.id,
+    )
+    facts.add_transition(kind, transition)
+    return _answer_of(transition, facts)
+
+
+def _parent(kind: RunKind, run: RunFacts, facts: Facts) -> ParentFlowRun | None:
+    if kind is RunKind.FLOW_RUN or run.parent_id is None:
+        return None
+    parent = facts.runs[RunKind.FLOW_RUN][run.parent_id]
+    return ParentFlowRun(parent.state, parent.progress.run_count)
+
+
+def _answer_of(transition: Transition, facts: Facts) -> Answer:
+    state = transition.state
+    if state is None and transition.answered_state_id is not None:
+        state = facts.states[transition.answered_state_id]
+    return Answer(
+        transition.id,
+        transition.verdict,
+        state,
+        transition.rule,
+        transition.reason,
+        transition.explanation,
+        transition.run_count,
+    )
+
+
+def state_of(id_: Id, draft: StateDraft, timestamp: Micros) -> State:
+    """Make the state that is written for a draft."""
+    return State(id_, draft.type, draft.name, timestamp, draft.message, draft.details, draft.result)
