@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
 PACKAGES = {
-    "interlock.v1": "The contract of workers and tools: messages and stubs generated from `protos/`.",
-    "interlock.admin.v1": "The contract of operators: messages and stubs generated from `protos/`.",
+    "interlock.v1": "The contract of workers and tools, generated from `protos/`.",
+    "interlock.admin.v1": "The contract of operators, generated from `protos/`.",
 }
 
 

@@ -1,0 +1,1 @@
+"""The gRPC edge: conversion between protobuf and the domain, validation, errors."""

@@ -1,0 +1,154 @@
+"""Log records: the columns they come in and are kept in, and the messages they go out as."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import accumulate
+
+from google.protobuf.message import DecodeError
+from interlock import log_columns
+from interlock.v1 import log_pb2 as pb
+
+from interlock_server.core.errors import InvalidArgumentError
+from interlock_server.core.logs import LogBatch
+from interlock_server.rpc import fields
+from interlock_server.rpc.limits import MAX_LOG_BATCH_RECORDS, MAX_LOG_MESSAGE_BYTES
+from interlock_server.rules.states import Id, Micros
+from interlock_server.storage.log_queries import LogQuery
+from interlock_server.storage.records import LEVELS, LogChunk
+
+_FIRST_TIME, _LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999, which is what protobuf's times allow."""
+
+
+def batch(producer_id: Id, request: pb.AppendLogsRequest) -> LogBatch:
+    """Read a batch. Raises InvalidArgumentError."""
+    run_id = fields.id_("run_id", request.run_id)
+    if not request.HasField("records"):
+        if not request.end_of_run:
+            raise InvalidArgumentError("records", "A batch has records, or ends its run's log.")
+        return LogBatch(producer_id, request.number, run_id, True)
+    columns = request.records
+    count = len(columns.messages)
+    if count > MAX_LOG_BATCH_RECORDS:
+        raise InvalidArgumentError(
+            "records.messages",
+            f"The batch has {count:,} records; at most {MAX_LOG_BATCH_RECORDS:,} are taken.",
+        )
+    try:
+        log_columns.validate(columns)
+    except log_columns.MalformedColumns as error:
+        raise InvalidArgumentError(f"records.{error.column}", f"{error}.") from None
+    _check_lengths(columns)
+    first_time, last_time = _times(columns)
+    return LogBatch(
+        producer_id,
+        request.number,
+        run_id,
+        request.end_of_run,
+        count,
+        first_time,
+        last_time,
+        level_counts(columns, count),
+        tuple(
+            [
+                fields.id_(f"records.task_run_ids[{i}]", id_)
+                for i, id_ in enumerate(columns.task_run_ids)
+            ]
+        ),
+        columns.SerializeToString(),
+    )
+
+
+def _check_lengths(columns: pb.LogColumns) -> None:
+    # A character takes at most 4 bytes: most messages need not be encoded to be measured.
+    if max(map(len, columns.messages)) * 4 <= MAX_LOG_MESSAGE_BYTES:
+        return
+    for i, message in enumerate(columns.messages):
+        if (size := len(message.encode())) > MAX_LOG_MESSAGE_BYTES:
+            raise InvalidArgumentError(
+                f"records.messages[{i}]",
+                f"The message has {size:,} bytes of UTF-8; at most {MAX_LOG_MESSAGE_BYTES:,} are "
+                "taken. Split it, and mark the parts in `continued`.",
+            )
+
+
+def _times(columns: pb.LogColumns) -> tuple[Micros, Micros]:
+    base = fields.timestamp("records.base_time", columns.base_time)
+    offsets = columns.time_offsets_us
+    first = base + min(offsets) if offsets else base
+    last = base + max(offsets) if offsets else base
+    if first < _FIRST_TIME or last > _LAST_TIME:
+        raise InvalidArgumentError(
+            "records.time_offsets_us", "A record's time is out of range: years 1 to 9999."
+        )
+    return first, last
+
+
+def level_counts(columns: pb.LogColumns, count: int) -> tuple[int, ...]:
+    """Count the records of each class of levels, the one below the first of `LEVELS` first."""
+    counts = [0] * (len(LEVELS) + 1)
+    levels = Counter(columns.levels) or {log_columns.DEFAULT_LEVEL: count}
+    for level, number in levels.items():
+        counts[sum(map(level.__ge__, LEVELS))] += number
+    return tuple(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """Which records of the chunks read are wanted."""
+
+    query: LogQuery
+    from_ordinal: int = 0
+
+    def unpack(self, chunk: LogChunk, data: bytes) -> list[tuple[int, pb.LogRecord]]:
+        """Read a chunk's records that are wanted, each behind its ordinal."""
+        try:
+            lines = log_columns.lines(pb.LogColumns.FromString(data))
+        except (DecodeError, log_columns.MalformedColumns) as error:
+            raise RuntimeError(
+                f"The log chunk {chunk.first_ordinal} of run {chunk.run_id} is damaged"
+            ) from error
+        query = self.query
+        task_run_ids = frozenset(query.task_run_ids)
+        return [
+            (
+                ordinal,
+                pb.LogRecord(
+                    ordinal=ordinal,
+                    time=fields.to_timestamp(line.time_us),
+                    level=line.level,
+                    logger=line.logger,
+                    message=line.message,
+                    task_run_id=line.task_run_id,
+                    continued=line.continued,
+                ),
+            )
+            for ordinal, line in enumerate(lines, chunk.first_ordinal)
+            if ordinal >= self.from_ordinal
+            and line.level >= query.min_level
+            and (query.since is None or line.time_us >= query.since)
+            and (query.until is None or line.time_us < query.until)
+            and (not task_run_ids or line.task_run_id in task_run_ids)
+        ]
+
+
+def query(run_id: Id, given: pb.LogFilter) -> LogQuery:
+    """Read a filter of a log."""
+    return LogQuery(
+        run_id,
+        fields.number("filter.min_level", given.min_level, log_columns.MAX_LEVEL),
+        fields.ids("filter.task_run_ids", given.task_run_ids),
+        fields.timestamp_or_none("filter", given, "since"),
+        fields.timestamp_or_none("filter", given, "until"),
+    )
+
+
+def parts(records: list[pb.LogRecord], max_bytes: int) -> list[list[pb.LogRecord]]:
+    """Cut records into lists of about at most `max_bytes`, for messages of bounded size."""
+    sizes = accumulate(record.ByteSize() for record in records)
+    cut: dict[int, list[pb.LogRecord]] = {}
+    for record, size in zip(records, sizes, strict=True):
+        cut.setdefault(size // max_bytes, []).append(record)
+    return list(cut.values())

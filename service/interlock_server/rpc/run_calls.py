@@ -1,0 +1,182 @@
+"""What FlowRunService and TaskRunService do alike, for one kind of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from google.protobuf.message import Message
+from interlock.v1 import state_pb2
+
+from interlock_server.core.engine import Engine
+from interlock_server.core.errors import CallError, InvalidArgumentError, run_not_found
+from interlock_server.core.runs import CreateRuns, Creation, DeleteRun, Made, UpdateRun
+from interlock_server.core.transitions import ProposeStates
+from interlock_server.rpc import fields, pages, states
+from interlock_server.rpc.calls import Context, remaining
+from interlock_server.rules.effects import estimated_run_time, lateness
+from interlock_server.storage import queries
+from interlock_server.storage.queries import BY_ID_DESC, Order, RunQuery
+from interlock_server.storage.records import FlowRun, RunKind, TaskRun
+
+_BY_EXPECTED_START = "expected_start_time"
+
+# The enums of both kinds have the same numbers.
+_ORDERS: Mapping[int, tuple[Order, tuple[type, ...]]] = {
+    0: (BY_ID_DESC, (str,)),
+    1: (BY_ID_DESC, (str,)),
+    2: (Order(_BY_EXPECTED_START, False), (int, str)),
+    3: (Order(_BY_EXPECTED_START, True), (int, str)),
+}
+
+
+class RunCalls:
+    """The calls about runs of one kind."""
+
+    def __init__(self, engine: Engine, kind: RunKind) -> None:
+        self._engine = engine
+        self._kind = kind
+
+    async def create(self, creation: Creation, context: Context) -> tuple[FlowRun | TaskRun, bool]:
+        """Make a run; answer it as it is now, and whether it was made now."""
+        (outcome,) = await self.create_all([creation], context)
+        if isinstance(outcome, CallError):
+            raise outcome
+        if outcome.run is not None:
+            return outcome.run, True
+        return await self.get(outcome.run_id), False
+
+    async def create_all(
+        self, creations: list[Creation], context: Context
+    ) -> list[Made | CallError]:
+        """Make many runs."""
+        command = CreateRuns(self._kind, creations)
+        return await self._engine.pipeline.submit(command, remaining(context))
+
+    async def get(self, run_id: str) -> FlowRun | TaskRun:
+        """Read one run. Raises NotFoundError."""
+        run = await queries.get_run(self._engine.database, self._kind, run_id)
+        if run is None:
+            raise run_not_found(self._kind, run_id, deleted=False)
+        return run
+
+    async def list_page(
+        self, request: Any, query: RunQuery
+    ) -> tuple[list[FlowRun] | list[TaskRun], str]:
+        """Read the page of runs that a list request asks for, and the token of the next one."""
+        if request.order_by not in _ORDERS:
+            raise InvalidArgumentError("order_by", f"There is no order {request.order_by}.")
+        order, kinds = _ORDERS[request.order_by]
+        size = fields.page_size(request.page_size)
+        after = pages.position(request, kinds)
+        query = replace(query, order=order, after=after, limit=size + 1)
+        runs = await queries.list_runs(self._engine.database, self._kind, query)
+        if len(runs) <= size:
+            return runs, ""
+        last = runs[size - 1]
+        position = (last.id,) if order is BY_ID_DESC else (_due(last), last.id)
+        return runs[:size], pages.token(request, position)
+
+    async def count(self, query: RunQuery) -> int:
+        """Count runs."""
+        return await queries.count_runs(self._engine.database, self._kind, query)
+
+    async def update(
+        self, run_id: str, values: dict[str, Any], version: int | None, context: Context
+    ) -> FlowRun | TaskRun:
+        """Change columns of a run, and read it."""
+        command = UpdateRun(self._kind, run_id, values, version)
+        await self._engine.pipeline.submit(command, remaining(context))
+        return await self.get(run_id)
+
+    async def delete(self, request: Any, context: Context) -> None:
+        """Delete a run."""
+        command = DeleteRun(
+            self._kind,
+            fields.id_("id", request.id),
+            fields.version_or_none("etag", request.etag),
+        )
+        await self._engine.pipeline.submit(command, remaining(context))
+
+    async def set_state(self, request: Any, context: Context) -> state_pb2.Decision:
+        """Propose a state for one run."""
+        if not request.HasField("proposal"):
+            raise InvalidArgumentError("proposal", "A proposal is required.")
+        command = ProposeStates(self._kind, [states.proposal("proposal", request.proposal)])
+        (outcome,) = await self._engine.pipeline.submit(command, remaining(context))
+        if isinstance(outcome, CallError):
+            raise outcome
+        return states.to_decision(outcome)
+
+    async def batch_set_states(
+        self, request: Any, context: Context
+    ) -> list[state_pb2.ProposalOutcome]:
+        """Propose states for many runs."""
+        command = ProposeStates(self._kind, states.proposals(request.proposals))
+        outcomes = await self._engine.pipeline.submit(command, remaining(context))
+        return [states.to_outcome(i, outcome) for i, outcome in enumerate(outcomes)]
+
+    async def list_states(
+        self, request: Message, run_id: str, page_size: int
+    ) -> tuple[list[state_pb2.Transition], str]:
+        """Read a page of a run's history, and the token of the next one."""
+        size = fields.page_size(page_size)
+        after = pages.position(request, (int, str))
+        found = await queries.list_transitions(
+            self._engine.database, self._kind, run_id, after, size + 1
+        )
+        if not found:
+            await self.get(run_id)
+        token = ""
+        if len(found) > size:
+            last = found[size - 1]
+            token = pages.token(request, (last.decided, last.id))
+        return [states.to_transition(transition) for transition in found[:size]], token
+
+
+def _due(run: FlowRun | TaskRun) -> int:
+    due = run.progress.expected_start_time
+    assert due is not None, "a run is made with a state, which sets it"
+    return due
+
+
+def shared_filter(given: Any) -> dict[str, Any]:
+    """Read the conditions that filters of both kinds have."""
+    return {
+        "ids": fields.ids("filter.ids", given.ids),
+        "names": fields.texts("filter.names", given.names),
+        "state_types": states.state_types("filter.state_types", given.state_types),
+        "state_names": fields.texts("filter.state_names", given.state_names),
+    }
+
+
+def times(run: FlowRun | TaskRun, now: int) -> dict[str, Any]:
+    """Make protobuf's form of what the progress of a run of either kind tells."""
+    progress, state = run.progress, run.state
+    return {
+        "state": states.to_state_or_none(state),
+        "run_count": progress.run_count,
+        "expected_start_time": fields.to_timestamp_or_none(progress.expected_start_time),
+        "next_scheduled_start_time": fields.to_timestamp_or_none(
+            progress.next_scheduled_start_time
+        ),
+        "start_time": fields.to_timestamp_or_none(progress.start_time),
+        "end_time": fields.to_timestamp_or_none(progress.end_time),
+        "total_run_time": fields.to_duration(progress.total_run_time),
+        "estimated_run_time": fields.to_duration(estimated_run_time(progress, state, now)),
+        "lateness": fields.to_duration(lateness(progress, state, now)),
+        "create_time": fields.to_timestamp(run.created),
+        "update_time": fields.to_timestamp(run.updated),
+        "etag": str(run.version),
+    }
+
+
+def changed(
+    paths: Iterable[str], readers: Mapping[str, Callable[[], dict[str, Any]]]
+) -> dict[str, Any]:
+    """Answer the columns that the paths of an update mask change; each reader answers its own."""
+    values: dict[str, Any] = {}
+    for path in paths:
+        values |= readers[path]()
+    return values

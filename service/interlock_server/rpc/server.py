@@ -1,0 +1,184 @@
+"""The server: its listeners, its services, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from interlock_server.background.health import HealthLoop, Problem
+from interlock_server.core.engine import Engine
+from interlock_server.core.schema import Schema
+from interlock_server.rpc.flow_run_service import FlowRunService
+from interlock_server.rpc.flow_service import FlowService
+from interlock_server.rpc.interceptors import Gate, interceptors
+from interlock_server.rpc.limits import MAX_MESSAGE_BYTES
+from interlock_server.rpc.log_service import LogService
+from interlock_server.rpc.migration_service import MigrationService
+from interlock_server.rpc.registration import generic_handler
+from interlock_server.rpc.server_service import ServerService
+from interlock_server.rpc.status import NotServingError
+from interlock_server.rpc.task_run_service import TaskRunService
+from interlock_server.storage.database import Database
+from interlock_server.storage.errors import UnavailableError
+
+GRACE = 15.0
+"""Seconds that calls have to end by themselves when the server goes away."""
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # One server a port: a second one is told, instead of sharing the calls.
+    ("grpc.so_reuseport", 0),
+    # Clients may ping every 10 s on idle streams: tails and log streams are idle for long.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+log = structlog.get_logger(__name__)
+
+
+class CanNotListenError(Exception):
+    """An address that the server can not listen on; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the server listens. `port` 0 stands for any free one."""
+
+    host: str
+    port: int
+    admin_socket: Path
+
+
+class Server:
+    """One server process: the data services, and the admin services on a socket of their own."""
+
+    def __init__(self, database: Database, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._engine = Engine(database)
+        self._schema = Schema(database)
+        self._gate = Gate()
+        self._health = health_aio.HealthServicer()
+        self._health_loop = HealthLoop(self._schema, self._report)
+        self._data = grpc.aio.server(options=_OPTIONS)
+        self._admin = grpc.aio.server(options=_OPTIONS)
+        self._service_names: list[str] = []
+
+    async def start(self) -> int:
+        """Listen, and answer the port. Migrates a database that is empty.
+
+        Raises UnusableDatabaseError, CanNotListenError. A schema that can not be served is no
+        error: calls are answered UNAVAILABLE until it can.
+        """
+        try:
+            await self._prepare_database()
+        except UnavailableError as error:
+            log.warning("database_unavailable", error=str(error))
+        self._register()
+        port = self._bind()
+        await self._health_loop.look()
+        await self._data.start()
+        old_mask = os.umask(0o177)
+        try:
+            await self._admin.start()
+        finally:
+            os.umask(old_mask)
+        self._health_loop.start()
+        return port
+
+    async def _prepare_database(self) -> None:
+        database = self._engine.database
+        await database.check()
+        database.claim()
+        if not await self._current_revision():
+            await self._schema.upgrade()
+
+    async def _current_revision(self) -> str:
+        return (await self._schema.status()).current
+
+    def _register(self) -> None:
+        engine = self._engine
+        services = {
+            "interlock.v1.ServerService": ServerService(engine),
+            "interlock.v1.FlowService": FlowService(engine),
+            "interlock.v1.FlowRunService": FlowRunService(engine),
+            "interlock.v1.TaskRunService": TaskRunService(engine),
+            "interlock.v1.LogService": LogService(engine),
+        }
+        chain = interceptors(self._gate)
+        self._data.add_generic_rpc_handlers(
+            [generic_handler(name, service, chain) for name, service in services.items()]
+        )
+        self._service_names = list(services)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._data)
+        reflection.enable_server_reflection(
+            [
+                *services,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ],
+            self._data,
+        )
+        # Operators are let in also while nothing can be served: it is they who mend it.
+        admin_name = "interlock.admin.v1.MigrationService"
+        self._admin.add_generic_rpc_handlers(
+            [generic_handler(admin_name, MigrationService(self._schema), interceptors(Gate()))]
+        )
+
+    def _bind(self) -> int:
+        addresses = self._addresses
+        try:
+            port = self._data.add_insecure_port(f"{_bracketed(addresses.host)}:{addresses.port}")
+        except RuntimeError:
+            raise CanNotListenError(
+                f"{addresses.host}:{addresses.port} is not free, or no address of this machine. "
+                "Stop what listens there, or choose another with --port."
+            ) from None
+        socket = addresses.admin_socket
+        if len(os.fsencode(socket)) > 100:
+            raise CanNotListenError(
+                f"The path of the admin socket is too long for a socket: {socket}. "
+                "Choose a shorter one with --admin-socket."
+            )
+        socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        old_mask = os.umask(0o177)
+        try:
+            self._admin.add_insecure_port(f"unix:{socket}")
+        except RuntimeError:
+            raise CanNotListenError(f"The admin socket {socket} can not be made.") from None
+        finally:
+            os.umask(old_mask)
+        return port
+
+    async def _report(self, problem: Problem | None) -> None:
+        response = health_pb2.HealthCheckResponse
+        serving = response.SERVING if problem is None else response.NOT_SERVING
+        if problem is None:
+            self._gate.why = None
+            self._engine.start()
+        else:
+            self._gate.why = NotServingError(problem.reason, problem.message)
+        for name in ("", *self._service_names):
+            await self._health.set(name, serving)
+
+    async def stop(self) -> None:
+        """Drain and end: health first, then long streams, then calls, then the database."""
+        await self._health_loop.stop()
+        await self._health.enter_graceful_shutdown()
+        self._engine.drain()
+        await asyncio.gather(self._data.stop(GRACE), self._admin.stop(GRACE))
+        await self._engine.stop()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
