@@ -15,13 +15,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, inspect
 
 from interlock_server.storage.database import Database
 from interlock_server.storage.errors import StorageError
 
 UPGRADE_COMMAND = "interlock server database upgrade"
+
+_VERSION_TABLE = "alembic_version"
 
 _ADVISORY_LOCK = 0x1_7E_10_CC
 """Migrators of one PostgreSQL database take turns by it. On SQLite the write lock does that."""
@@ -113,11 +114,15 @@ async def status(database: Database) -> SchemaStatus:
 async def current_revision(database: Database) -> str:
     """Read just the revision of the schema, on a connection that is open; empty: there is none."""
 
-    async def look(connection: AsyncConnection) -> str:
-        context = await connection.run_sync(MigrationContext.configure)
-        return await connection.run_sync(lambda _: context.get_current_revision()) or ""
+    def look(connection: Connection) -> str:
+        # Alembic asks SQLite about its table by a PRAGMA, and old versions answer that from what
+        # they knew of the schema before another connection changed it. Reading the list of tables
+        # makes them look again.
+        if _VERSION_TABLE not in inspect(connection).get_table_names():
+            return ""
+        return MigrationContext.configure(connection).get_current_revision() or ""
 
-    return await database.read(look)
+    return await database.read(lambda connection: connection.run_sync(look))
 
 
 Progress = Callable[[Revision, bool], None]
