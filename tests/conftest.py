@@ -1,5 +1,6 @@
-"""The databases that tests run on. How they come about is told in `tests.support`."""
+"""The databases and servers that tests run on. How they come about is told in `tests.support`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from tests.support import sqlite324
 from tests.support.needs import Unavailable, go_without
 from tests.support.postgresql import NEWEST, OLDEST, Postgresql
 from tests.support.postgresql.shared import OwnersServers, Servers, SharedServers
+from tests.support.servers import IN_MEMORY, ServerProcess
+from tests.support.stubs import Stubs, connected
 
 _SERVERS = pytest.StashKey[Servers]()
 _DESK = "interlock_postgresql_desk"
@@ -56,3 +59,55 @@ def sqlite_324_environment() -> dict[str, str]:
         return sqlite324.environment()
     except Unavailable as reason:
         go_without("SQLITE_324", reason)
+
+
+@pytest.fixture(scope="session")
+def interlock_on_sqlite_file() -> Iterator[ServerProcess]:
+    """A server on a SQLite database in a file."""
+    with ServerProcess() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def interlock_on_sqlite_memory() -> Iterator[ServerProcess]:
+    """A server on a SQLite database in its memory."""
+    with ServerProcess(IN_MEMORY) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def interlock_on_sqlite_324(sqlite_324_environment: dict[str, str]) -> Iterator[ServerProcess]:
+    """A server on the oldest supported SQLite, with its database in a file."""
+    with ServerProcess(environment=sqlite_324_environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def interlock_on_postgresql_13(postgresql_13: Postgresql) -> Iterator[ServerProcess]:
+    """A server on a database of its own in the oldest supported PostgreSQL."""
+    with postgresql_13.database() as url, ServerProcess(url) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def interlock_on_postgresql_18(postgresql_18: Postgresql) -> Iterator[ServerProcess]:
+    """A server on a database of its own in the newest supported PostgreSQL."""
+    with postgresql_18.database() as url, ServerProcess(url) as server:
+        yield server
+
+
+@pytest.fixture(
+    scope="session",
+    params=["sqlite_file", "sqlite_memory", "sqlite_324", "postgresql_13", "postgresql_18"],
+)
+def dialect_server(request: pytest.FixtureRequest) -> ServerProcess:
+    """One server a dialect, which all tests of a worker share: don't stop it, expect other data."""
+    server: ServerProcess = request.getfixturevalue(f"interlock_on_{request.param}")
+    return server
+
+
+@pytest.fixture(scope="session")
+def stubs(dialect_server: ServerProcess) -> Iterator[Stubs]:
+    """Stubs of the dialect's server, on one channel."""
+    with connected(dialect_server.target) as stubs:
+        yield stubs
