@@ -21,7 +21,10 @@ def entered(
     was_over, is_over = from_type in TERMINAL, written.type in TERMINAL
     running = written.type is StateType.RUNNING
     scheduled = written.type is StateType.SCHEDULED
-    due = (written.details.scheduled_time or timestamp) if scheduled else None
+    due = None
+    if scheduled:
+        given = written.details.scheduled_time
+        due = timestamp if given is None else given
 
     run_count, start_time, end_time = progress.run_count, progress.start_time, progress.end_time
     if running:
