@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence
 from typing import NoReturn
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from interlock.ids import uuid7
 
@@ -63,7 +64,7 @@ def id_or_new(field: str, text: str) -> Id:
 
 def ids(field: str, texts: Iterable[str]) -> tuple[Id, ...]:
     """Read the ids of a filter."""
-    return tuple([id_(f"{field}[{i}]", text) for i, text in enumerate(filter_values(field, texts))])
+    return tuple([id_(f"{field}[{i}]", text) for i, text in enumerate(texts)])
 
 
 def text(field: str, value: str, max_bytes: int = MAX_NAME_BYTES) -> str:
@@ -90,17 +91,17 @@ def name(field: str, value: str, max_bytes: int = MAX_NAME_BYTES) -> str:
 
 def texts(field: str, values: Iterable[str]) -> tuple[str, ...]:
     """Read the texts of a filter."""
-    return tuple([text(f"{field}[{i}]", v) for i, v in enumerate(filter_values(field, values))])
+    return tuple([text(f"{field}[{i}]", v) for i, v in enumerate(values)])
 
 
-def filter_values(field: str, values: Iterable[str]) -> list[str]:
-    """Read the values of a filter's condition."""
-    found = list(values)
-    if len(found) > MAX_FILTER_VALUES:
+def check_filter(given: Message) -> None:
+    """Check how many values the conditions of a filter have, all together."""
+    lists = [value for _, value in given.ListFields() if isinstance(value, MutableSequence)]
+    if (count := sum(map(len, lists))) > MAX_FILTER_VALUES:
         raise InvalidArgumentError(
-            field, f"{len(found):,} values are given; at most {MAX_FILTER_VALUES:,} are taken."
+            "filter",
+            f"{count:,} values are given in all; at most {MAX_FILTER_VALUES:,} are taken.",
         )
-    return found
 
 
 def tags(field: str, values: Iterable[str]) -> tuple[str, ...]:

@@ -128,6 +128,7 @@ class FlowService:
 
 
 def _query(given: pb.FlowFilter) -> FlowQuery:
+    fields.check_filter(given)
     return FlowQuery(
         ids=fields.ids("filter.ids", given.ids), names=fields.texts("filter.names", given.names)
     )

@@ -19,7 +19,8 @@ MAX_BATCH_ITEMS = 1000
 MAX_RETRIES = 10_000
 MAX_RETRY_DELAYS = 50
 MAX_FILTER_VALUES = 500
-"""SQLite's oldest supported version takes 999 variables in a statement."""
+"""Of all conditions of a filter together: the oldest supported SQLite takes 999 variables in a
+statement."""
 MAX_LOG_BATCH_RECORDS = 10_000
 MAX_LOG_MESSAGE_BYTES = 1024 * 1024
 LOG_WINDOW_BYTES = 8 * 1024 * 1024

@@ -136,6 +136,7 @@ class RecordFilter:
 
 def query(run_id: Id, given: pb.LogFilter) -> LogQuery:
     """Read a filter of a log."""
+    fields.check_filter(given)
     return LogQuery(
         run_id,
         fields.number("filter.min_level", given.min_level, log_columns.MAX_LEVEL),

@@ -142,7 +142,8 @@ def _due(run: FlowRun | TaskRun) -> int:
 
 
 def shared_filter(given: Any) -> dict[str, Any]:
-    """Read the conditions that filters of both kinds have."""
+    """Read the conditions that filters of both kinds have; check the size of all."""
+    fields.check_filter(given)
     return {
         "ids": fields.ids("filter.ids", given.ids),
         "names": fields.texts("filter.names", given.names),
