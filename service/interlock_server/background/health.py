@@ -27,31 +27,42 @@ class Problem:
 
 Report = Callable[[Problem | None], Awaitable[None]]
 
+Prepare = Callable[[], Awaitable[None]]
+"""Makes the database fit for use where that has not been done yet. Raises StorageError."""
+
 
 class HealthLoop:
-    """Looks at the database every now and then; `report` hears of each change."""
+    """Looks at the database every now and then; `report` hears of each change.
 
-    def __init__(self, schema: Schema, report: Report) -> None:
+    Each look begins with `prepare`: a database that was away when the server started is checked,
+    and migrated if it is empty, when it comes back.
+    """
+
+    def __init__(self, schema: Schema, prepare: Prepare, report: Report) -> None:
         self._schema = schema
+        self._prepare = prepare
         self._report = report
         self._task: asyncio.Task[None] | None = None
         self._last: str | None = ""
+        self._turn = asyncio.Lock()
 
     async def look(self) -> Problem | None:
         """Look once, and report if something has changed."""
-        problem = await self._problem()
-        words = None if problem is None else problem.message
-        if words != self._last:
-            self._last = words
-            if problem is None:
-                log.info("serving")
-            else:
-                log.warning("not_serving", reason=problem.reason, message=problem.message)
-            await self._report(problem)
-        return problem
+        async with self._turn:
+            problem = await self._problem()
+            words = None if problem is None else problem.message
+            if words != self._last:
+                self._last = words
+                if problem is None:
+                    log.info("serving")
+                else:
+                    log.warning("not_serving", reason=problem.reason, message=problem.message)
+                await self._report(problem)
+            return problem
 
     async def _problem(self) -> Problem | None:
         try:
+            await self._prepare()
             current = await migrations.current_revision(self._schema.database)
             head = migrations.head_revision()
             if current == head:

@@ -1,15 +1,55 @@
-"""The `interlock` command."""
+"""The `interlock` command: its commands by name, and how it ends."""
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from typing import Any
+
 import click
 
-from interlock_server.cli.server import server
+from interlock_server.cli.lazy import LazyGroup, Listed
+
+_BY_SIGNAL = 128
+"""A command that a signal ended exits with this and the signal's number, as shells have it."""
+_INTERRUPTED, _BROKEN_PIPE = _BY_SIGNAL + 2, _BY_SIGNAL + 13
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Interlock(LazyGroup):
+    """The outermost group: it ends quietly where a person or a pipe ended it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+            return answer
+        except KeyboardInterrupt:
+            # The shell's prompt does not begin behind a half line.
+            if sys.stderr.isatty():
+                click.echo(err=True)
+            ctx.exit(_INTERRUPTED)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            # Whoever read has enough (`| head`). What is still buffered goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_BROKEN_PIPE)
+
+
+@click.group(
+    cls=_Interlock,
+    listed={
+        "server": Listed("interlock_server.cli.server:server", "Run the server."),
+        "flow-run": Listed("interlock_server.cli.flow_runs:flow_run", "Look at flow runs."),
+        "task-run": Listed("interlock_server.cli.task_runs:task_run", "Look at task runs."),
+        "version": Listed("interlock_server.cli.version:show_version", "Tell the versions."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 def main() -> None:
-    """Track the runs of a fleet of workflow workers."""
+    """Track the runs of a fleet of workflow workers.
 
-
-main.add_command(server)
+    Exit codes: 0, all is well; 1, it could not be done; 2, the command makes no sense. Some
+    commands have more: see their help.
+    """

@@ -8,16 +8,25 @@ import ipaddress
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from interlock_server.settings import Settings
+from interlock_server.cli.configuration import read_settings
+from interlock_server.cli.lazy import LazyGroup, Listed
+
+if TYPE_CHECKING:
+    from interlock_server.settings import Settings
 
 OPEN_FLAG = "--open-to-network-without-encryption-or-login"
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    listed={
+        "database": Listed("interlock_server.cli.database:database", "Look after the schema."),
+    },
+)
 def server() -> None:
     """Run the server, and look after its database."""
 
@@ -27,7 +36,7 @@ def server() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0: any.  [default: 4200]")
 @click.option("--database", help="The database's URL.  [default: interlock.db in the home folder]")
 @click.option("--admin-socket", type=click.Path(path_type=Path), help="The operators' socket.")
-@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], False))
 @click.option(
     OPEN_FLAG, "open_to_network", is_flag=True, help="Listen beyond this machine, for all to use."
 )
@@ -40,14 +49,13 @@ def start(
     open_to_network: bool,
 ) -> None:
     """Start the server, and run until it is told to stop (Ctrl-C, SIGTERM)."""
-    given: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "database_connection_url": database,
-        "admin_socket": admin_socket,
-        "log_level": log_level,
-    }
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    settings = read_settings(
+        host=host,
+        port=port,
+        database_connection_url=database,
+        admin_socket=admin_socket,
+        log_level=log_level,
+    )
     if not open_to_network and not _is_loopback(settings.host):
         raise click.ClickException(
             f"{settings.host} can be reached from other machines, and there is neither encryption "
@@ -85,12 +93,14 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, stopping.set)
     try:
         database = open_database(settings.database_url)
-        addresses = Addresses(settings.host, settings.port, settings.admin_socket_path)
-        running = Server(database, addresses)
+    except UnusableDatabaseError as error:
+        return _refuse(error)
+    running = Server(database, Addresses(settings.host, settings.port, settings.admin_socket_path))
+    try:
         port = await running.start()
     except (UnusableDatabaseError, CanNotListenError) as error:
-        click.echo(f"Error: {error}", err=True)
-        return 1
+        await running.stop()
+        return _refuse(error)
     # What is alive now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -104,3 +114,8 @@ async def _serve(settings: Settings) -> int:
     click.echo("Stopping: calls that run may end.", err=True)
     await running.stop()
     return 0
+
+
+def _refuse(error: Exception) -> int:
+    click.echo(f"Error: {error}", err=True)
+    return 1

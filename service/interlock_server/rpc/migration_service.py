@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from interlock.admin.v1 import migration_pb2 as pb
 
@@ -15,8 +15,12 @@ from interlock_server.storage.migrations import Revision
 class MigrationService:
     """Tells and changes the schema's revision; see `protos/interlock/admin/v1/migration.proto`."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(
+        self, schema: Schema, changed: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
+        """`changed` is called when the schema may be another one."""
         self._schema = schema
+        self._changed = changed
 
     async def GetStatus(  # noqa: N802
         self, request: pb.GetStatusRequest, context: Context
@@ -53,7 +57,11 @@ class MigrationService:
             yield pb.UpgradeResponse(
                 revision=_to_revision(revision), stage=stage, position=position, total=total
             )
-        await upgrading
+        try:
+            await upgrading
+        finally:
+            if self._changed is not None:
+                await self._changed()
 
 
 def _to_revision(revision: Revision) -> pb.Revision:

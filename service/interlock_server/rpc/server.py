@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from interlock_server.background.health import HealthLoop, Problem
 from interlock_server.core.engine import Engine
+from interlock_server.core.errors import CallError
 from interlock_server.core.schema import Schema
 from interlock_server.rpc.flow_run_service import FlowRunService
 from interlock_server.rpc.flow_service import FlowService
@@ -26,7 +28,7 @@ from interlock_server.rpc.registration import generic_handler
 from interlock_server.rpc.server_service import ServerService
 from interlock_server.rpc.status import NotServingError
 from interlock_server.rpc.task_run_service import TaskRunService
-from interlock_server.storage.database import Database
+from interlock_server.storage.database import Database, UnusableDatabaseError
 from interlock_server.storage.errors import UnavailableError
 
 GRACE = 15.0
@@ -69,10 +71,11 @@ class Server:
         self._schema = Schema(database)
         self._gate = Gate()
         self._health = health_aio.HealthServicer()
-        self._health_loop = HealthLoop(self._schema, self._report)
+        self._health_loop = HealthLoop(self._schema, self._prepare_database, self._report)
         self._data = grpc.aio.server(options=_OPTIONS)
         self._admin = grpc.aio.server(options=_OPTIONS)
         self._service_names: list[str] = []
+        self._prepared = False
 
     async def start(self) -> int:
         """Listen, and answer the port. Migrates a database that is empty.
@@ -97,14 +100,19 @@ class Server:
         return port
 
     async def _prepare_database(self) -> None:
+        if self._prepared:
+            return
         database = self._engine.database
         await database.check()
         database.claim()
-        if not await self._current_revision():
-            await self._schema.upgrade()
-
-    async def _current_revision(self) -> str:
-        return (await self._schema.status()).current
+        if not (await self._schema.status()).current:
+            try:
+                await self._schema.upgrade()
+            except CallError as error:
+                raise UnusableDatabaseError(
+                    f"The tables can not be made in {database.shown_url}: {error}"
+                ) from error
+        self._prepared = True
 
     def _register(self) -> None:
         engine = self._engine
@@ -132,7 +140,13 @@ class Server:
         # Operators are let in also while nothing can be served: it is they who mend it.
         admin_name = "interlock.admin.v1.MigrationService"
         self._admin.add_generic_rpc_handlers(
-            [generic_handler(admin_name, MigrationService(self._schema), interceptors(Gate()))]
+            [
+                generic_handler(
+                    admin_name,
+                    MigrationService(self._schema, self._health_loop.look),
+                    interceptors(Gate()),
+                )
+            ]
         )
 
     def _bind(self) -> int:
@@ -144,18 +158,27 @@ class Server:
                 f"{addresses.host}:{addresses.port} is not free, or no address of this machine. "
                 "Stop what listens there, or choose another with --port."
             ) from None
-        socket = addresses.admin_socket
-        if len(os.fsencode(socket)) > 100:
+        path = addresses.admin_socket
+        if len(os.fsencode(path)) > 100:
             raise CanNotListenError(
-                f"The path of the admin socket is too long for a socket: {socket}. "
+                f"The path of the admin socket is too long for a socket: {path}. "
                 "Choose a shorter one with --admin-socket."
             )
-        socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _answers(path):
+            raise CanNotListenError(
+                f"Another server has the admin socket {path}. Choose another with --admin-socket."
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise CanNotListenError(
+                f"The folder {path.parent} of the admin socket can not be made: {error.strerror}."
+            ) from None
         old_mask = os.umask(0o177)
         try:
-            self._admin.add_insecure_port(f"unix:{socket}")
+            self._admin.add_insecure_port(f"unix:{path}")
         except RuntimeError:
-            raise CanNotListenError(f"The admin socket {socket} can not be made.") from None
+            raise CanNotListenError(f"The admin socket {path} can not be made.") from None
         finally:
             os.umask(old_mask)
         return port
@@ -172,12 +195,25 @@ class Server:
             await self._health.set(name, serving)
 
     async def stop(self) -> None:
-        """Drain and end: health first, then long streams, then calls, then the database."""
+        """Drain and end: health first, then long streams, then calls, then the database.
+
+        Also for a server whose start has failed.
+        """
         await self._health_loop.stop()
         await self._health.enter_graceful_shutdown()
         self._engine.drain()
         await asyncio.gather(self._data.stop(GRACE), self._admin.stop(GRACE))
         await self._engine.stop()
+
+
+def _answers(path: Path) -> bool:
+    """Tell whether someone listens on a socket; a file that a dead server left does not count."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except OSError:
+            return False
+    return True
 
 
 def _bracketed(host: str) -> str:

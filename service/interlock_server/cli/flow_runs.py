@@ -1,0 +1,199 @@
+"""`interlock flow-run`: looking at flow runs and their logs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from interlock_server.cli import runs
+from interlock_server.cli.connection import connected, server_option
+from interlock_server.cli.log_lines import LEVELS, follow_log, log_level, show_log
+from interlock_server.cli.times import since as since_option
+
+if TYPE_CHECKING:
+    from interlock import Client
+    from interlock.v1.flow_run_pb2 import FlowRun
+    from interlock.v1.state_pb2 import StateType
+    from rich.text import Text
+
+
+@click.group()
+def flow_run() -> None:
+    """Look at flow runs."""
+
+
+@flow_run.command("ls")
+@click.option("--flow", help="Only runs of the flow of this name.")
+@runs.listing
+def list_runs(
+    flow: str | None, states: tuple[str, ...], limit: int, as_json: bool, target: str
+) -> None:
+    """List flow runs, the newest first."""
+    from interlock.v1.flow_run_pb2 import FlowRunFilter
+
+    from interlock_server.cli import output
+
+    types, names = runs.state_filter(states)
+    wanted = FlowRunFilter(state_types=types, state_names=names)
+    with connected(target) as client:
+        if flow is not None:
+            wanted.flow_ids.append(client.get_flow(name=flow).id)
+        found, more = runs.first(
+            client.list_flow_runs(wanted, page_size=runs.page_size(limit)), limit
+        )
+        flows = {} if as_json else _flow_names(client, found)
+    if as_json:
+        for run in found:
+            output.write_json(output.as_json(run))
+        return
+    if not found:
+        click.echo("No such flow runs." if states or flow else "No flow runs yet.", err=True)
+        return
+    columns = ("ID", "FLOW", "NAME", "STATE", "STARTED", "TIME")
+    table = output.table(*columns, flexible=("FLOW", "NAME"), right=("TIME",))
+    for run in found:
+        table.add_row(
+            run.id,
+            output.plain(flows.get(run.flow_id, "?")),
+            output.plain(run.name),
+            output.state_word(run.state),
+            runs.started(run),
+            runs.took(run),
+        )
+    output.console().print(table)
+    runs.and_more(more, limit)
+
+
+def _flow_names(client: Client, found: list[FlowRun]) -> dict[str, str]:
+    from interlock.v1.flow_pb2 import FlowFilter
+
+    ids = sorted({run.flow_id for run in found})
+    names: dict[str, str] = {}
+    for start in range(0, len(ids), 100):
+        part = FlowFilter(ids=ids[start : start + 100])
+        names |= {flow.id: flow.name for flow in client.list_flows(part)}
+    return names
+
+
+@flow_run.command(short_help="Show all of one flow run.")
+@click.argument("run_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@server_option
+def inspect(run_id: str, as_json: bool, target: str) -> None:
+    """Show all of one flow run: its times, its task runs, its history with each decision."""
+    from interlock_server.cli import output
+
+    with connected(target) as client:
+        run = client.get_flow_run(run_id)
+        transitions = list(client.list_flow_run_states(run))
+        tasks = _task_counts(client, run)
+        flow = client.get_flow(run.flow_id)
+    if as_json:
+        output.write_json(
+            output.as_json(run)
+            | {
+                "flow": output.as_json(flow),
+                "task_run_counts": {output.type_name(kind): n for kind, n in tasks.items()},
+                "history": [output.as_json(each) for each in transitions],
+            }
+        )
+        return
+    console = output.console()
+    console.print(
+        runs.facts(
+            [
+                ("flow run", output.plain(run.name, "bold")),
+                ("id", run.id),
+                ("flow", output.plain(flow.name)),
+                ("version", output.plain(run.flow_version)),
+                ("state", output.state_word(run.state) if run.HasField("state") else None),
+                ("message", output.plain(run.state.message)),
+                ("attempts", _attempts(run)),
+                *runs.times(run),
+                ("created by", output.plain(run.created_by)),
+                ("runs in", output.plain(run.infrastructure_pid)),
+                ("parent task", run.parent_task_run_id),
+                ("tags", output.plain(", ".join(run.tags))),
+                ("labels", output.plain(", ".join(f"{k}={v}" for k, v in run.labels.items()))),
+                ("parameters", output.plain(run.parameters_json)),
+                ("task runs", _counts(tasks)),
+            ]
+        )
+    )
+    if transitions:
+        console.print()
+        console.print(runs.history(transitions))
+
+
+def _attempts(run: FlowRun) -> str:
+    retries = run.retry_policy.max_retries
+    return f"{run.run_count} of {retries + 1} at most" if retries else str(run.run_count)
+
+
+def _task_counts(client: Client, run: FlowRun) -> dict[StateType.ValueType, int]:
+    """Count the flow run's task runs by the type of their state; types without any are left out."""
+    from interlock.v1.state_pb2 import StateType
+    from interlock.v1.task_run_pb2 import TaskRunFilter
+
+    counts = {}
+    for kind in StateType.values()[1:]:
+        wanted = TaskRunFilter(flow_run_ids=[run.id], state_types=[kind])
+        if count := client.count_task_runs(wanted):
+            counts[kind] = count
+    return counts
+
+
+def _counts(tasks: dict[StateType.ValueType, int]) -> Text | None:
+    from rich.text import Text
+
+    from interlock_server.cli.output import type_word
+
+    words = [Text.assemble(f"{count} ", type_word(kind)) for kind, count in tasks.items()]
+    return Text(", ").join(words) if words else None
+
+
+@flow_run.command(short_help="Print or follow the log of a flow run.")
+@click.argument("run_id", metavar="ID")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended and said all.")
+@click.option(
+    "--level",
+    callback=log_level,
+    metavar="LEVEL",
+    help=f"Only lines of at least this level: {', '.join(LEVELS.values()).lower()}, or a number.",
+)
+@click.option(
+    "--since",
+    callback=since_option,
+    metavar="TIME",
+    help="Only lines made since then: so long ago (90s, 10m, 1h30m, 2d) or an ISO 8601 time.",
+)
+@click.option("--task-run", "task_run_ids", multiple=True, metavar="ID", help="Only its lines.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--raw", is_flag=True, help="Messages as they are, with whatever they do to the terminal."
+)
+@server_option
+def logs(
+    run_id: str,
+    follow: bool,
+    level: int,
+    since: datetime | None,
+    task_run_ids: tuple[str, ...],
+    as_json: bool,
+    raw: bool,
+    target: str,
+) -> None:
+    """Print the log of a flow run: time, level, logger (behind the task run's name), message.
+
+    The id may also be that of a task run that is part of no flow run.
+    """
+    from interlock.v1.log_pb2 import LogFilter
+    from interlock.values import timestamp
+
+    wanted = LogFilter(min_level=level, task_run_ids=task_run_ids)
+    if since is not None:
+        wanted.since.CopyFrom(timestamp(since))
+    show = follow_log if follow else show_log
+    show(target, run_id, wanted, as_json=as_json, raw=raw)

@@ -1,0 +1,160 @@
+"""The schema's service: the running server's, or the same one in this process where none runs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from interlock_server.cli.connection import be_quiet, failure
+
+if TYPE_CHECKING:
+    from interlock.admin.v1.migration_pb2 import GetStatusResponse, UpgradeResponse
+
+    from interlock_server.rpc.migration_service import MigrationService
+    from interlock_server.settings import Settings
+
+_PATIENCE = 30.0
+"""Seconds to wait for the status: longer than the server itself waits for its database."""
+
+Progress = Callable[["UpgradeResponse"], None]
+
+
+class Migrations(Protocol):
+    """The schema of one database. What fails ends the command, with words for people."""
+
+    def status(self) -> GetStatusResponse:
+        """Tell where the schema stands."""
+
+    def upgrade(self, progress: Progress) -> None:
+        """Apply what is pending; `progress` hears of each revision before and after."""
+
+
+def find_migrations(settings: Settings) -> Migrations:
+    """Answer the service of the server that runs, if it serves the database that is meant."""
+    own = OwnMigrations(settings.database_url)
+    address = settings.admin_socket_path
+    if not _listens(address):
+        return own
+    servers = ServersMigrations(address)
+    if settings.database_connection_url and servers.status().database_url != own.shown_url:
+        click.echo(f"The server at {address} serves another database: it is left alone.", err=True)
+        return own
+    return servers
+
+
+def _listens(address: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(address))
+        except PermissionError:
+            raise click.ClickException(
+                f"The admin socket {address} belongs to another user: run this as the user of the "
+                "server."
+            ) from None
+        except OSError:
+            return False
+    return True
+
+
+class ServersMigrations:
+    """What the server at an admin socket answers."""
+
+    def __init__(self, address: Path) -> None:
+        be_quiet()
+        import grpc
+        from interlock.admin.v1.migration_pb2_grpc import MigrationServiceStub
+
+        self._address = address
+        self._stub = MigrationServiceStub(grpc.insecure_channel(f"unix:{address}"))
+
+    def status(self) -> GetStatusResponse:
+        """See `Migrations.status`."""
+        import grpc
+        from interlock.admin.v1.migration_pb2 import GetStatusRequest
+
+        try:
+            return self._stub.GetStatus(GetStatusRequest(), timeout=_PATIENCE)
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
+    def upgrade(self, progress: Progress) -> None:
+        """See `Migrations.upgrade`."""
+        import grpc
+        from interlock.admin.v1.migration_pb2 import UpgradeRequest
+
+        try:
+            for event in self._stub.Upgrade(UpgradeRequest()):
+                progress(event)
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: Any) -> click.ClickException:
+        from interlock.errors import from_rpc_error
+
+        return failure(from_rpc_error(error), str(self._address))
+
+
+class OwnMigrations:
+    """What the same service answers in this process."""
+
+    def __init__(self, database_url: str) -> None:
+        from interlock_server.storage.database import UnusableDatabaseError, parse_url
+
+        self._url = database_url
+        try:
+            self.shown_url = parse_url(database_url).render_as_string(hide_password=True)
+        except UnusableDatabaseError as error:
+            raise click.ClickException(str(error)) from None
+
+    def status(self) -> GetStatusResponse:
+        """See `Migrations.status`."""
+        from interlock.admin.v1.migration_pb2 import GetStatusRequest
+
+        async def ask() -> GetStatusResponse:
+            async with self._service() as service:
+                return await service.GetStatus(GetStatusRequest(), _NO_CALL)
+
+        return asyncio.run(ask())
+
+    def upgrade(self, progress: Progress) -> None:
+        """See `Migrations.upgrade`. On SQLite no server may serve the database meanwhile."""
+        from interlock.admin.v1.migration_pb2 import UpgradeRequest
+
+        async def apply() -> None:
+            async with self._service(alone=True) as service:
+                async for event in service.Upgrade(UpgradeRequest(), _NO_CALL):
+                    progress(event)
+
+        asyncio.run(apply())
+
+    @asynccontextmanager
+    async def _service(self, *, alone: bool = False) -> AsyncIterator[MigrationService]:
+        from interlock_server.core.errors import CallError
+        from interlock_server.core.schema import Schema
+        from interlock_server.rpc.migration_service import MigrationService
+        from interlock_server.storage.database import open_database
+        from interlock_server.storage.errors import StorageError, UnavailableError
+
+        try:
+            database = open_database(self._url)
+            try:
+                await database.check()
+                if alone:
+                    database.claim()
+                yield MigrationService(Schema(database))
+            finally:
+                await database.close()
+        except UnavailableError as error:
+            raise click.ClickException(f"The database can not be reached: {error}") from None
+        except (StorageError, CallError) as error:
+            raise click.ClickException(str(error)) from None
+
+
+_NO_CALL: Any = None
+"""Stands for the gRPC call that there is none of: MigrationService asks nothing of it."""
