@@ -52,14 +52,19 @@ class LogService:
         producer_id = fields.id_("producer_id", first.producer_id)
         durable = await log_queries.last_acknowledged(self._engine.database, producer_id)
         yield pb.AppendLogsResponse(acknowledged=durable)
+        draining = self._engine.draining
         intake = _Intake(self._engine, producer_id, durable)
         reading = asyncio.create_task(intake.read(first, requests))
+        going = asyncio.create_task(draining.wait())
+        going.add_done_callback(lambda _: reading.cancel())
         try:
             async for answer in intake.answers():
                 yield answer
+            if draining.is_set():
+                raise ClosedError
             await reading
         finally:
-            reading.cancel()
+            going.cancel()
 
     async def ListLogs(  # noqa: N802
         self, request: pb.ListLogsRequest, context: Context

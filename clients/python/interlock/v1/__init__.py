@@ -1,4 +1,4 @@
-"""The contract of workers and tools: messages and stubs generated from `protos/`."""
+"""The contract of workers and tools, generated from `protos/`."""
 
 from interlock.v1.error_pb2 import (
     ItemError as ItemError,

@@ -111,7 +111,8 @@ class LogColumns(google.protobuf.message.Message):
     @property
     def continued(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The records, from 0 on and ascending, whose message goes on in the record after it, since it was
-        longer than `Limits.max_log_message_bytes` and was split.
+        longer than `Limits.max_log_message_bytes` and was split. The last one's goes on in the
+        producer's next batch.
         """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The contract of operators: messages and stubs generated from `protos/`."""
+"""The contract of operators, generated from `protos/`."""
 
 from interlock.admin.v1.migration_pb2 import (
     GetStatusRequest as GetStatusRequest,
