@@ -184,7 +184,7 @@ async def read_page(
             if place.descending:
                 found.reverse()
             for ordinal, record in found:
-                if ordinal > place.start if place.descending else ordinal < place.start:
+                if ordinal > start if place.descending else ordinal < start:
                     continue
                 if len(records) == place.count:
                     return records, ordinal
