@@ -14,7 +14,6 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, inspect
 
 from interlock_server.storage.database import Database
@@ -155,7 +154,17 @@ async def upgrade(
     for step in steps:
         if progress is not None:
             progress(step, False)
-        await database.migrate(_applying(step))
+        try:
+            await database.migrate(_applying(step))
+        except StorageError:
+            raise
+        except Exception as error:
+            # A revision is code of ours, or a constraint that old rows do not meet: whatever it
+            # raises, its transaction was rolled back. The driver's words are enough, without SQL.
+            words = getattr(error, "orig", None) or error
+            raise MigrationFailedError(
+                f"Revision {step.id} can not be applied, and nothing was changed: {words}"
+            ) from error
         if progress is not None:
             progress(step, True)
 
@@ -168,8 +177,6 @@ def _applying(step: Revision) -> Callable[[Connection], None]:
             connection.commit()
         try:
             command.upgrade(_config(connection), step.id)
-        except CommandError as error:
-            raise MigrationFailedError(f"Revision {step.id} can not be applied: {error}") from error
         finally:
             if locked and not connection.invalidated:
                 connection.rollback()
