@@ -13,11 +13,12 @@ import threading
 from interlock_server.cli.main import main
 
 
-def _end_with_owner() -> None:
+def end_with_owner() -> None:
+    """End this process when its standard input ends. Blocks: for a thread of its own."""
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_owner, name="owner", daemon=True).start()
+    threading.Thread(target=end_with_owner, name="owner", daemon=True).start()
     main(prog_name="interlock")
