@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -64,7 +63,7 @@ def append(target: str, run_id: str, *lines: Line, end: bool = False) -> None:
 
 
 @pytest.fixture(scope="module", params=["sqlite_file", "postgresql_18"])
-def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+def fleet(request: pytest.FixtureRequest) -> Fleet:
     server: ServerProcess = request.getfixturevalue(f"interlock_on_{request.param}")
     name = f"etl-{uuid7()}"
     now = time.time_ns() // 1000

@@ -127,14 +127,14 @@ class OwnMigrations:
         from interlock.admin.v1.migration_pb2 import UpgradeRequest
 
         async def apply() -> None:
-            async with self._service(alone=True) as service:
+            async with self._service(changing=True) as service:
                 async for event in service.Upgrade(UpgradeRequest(), _NO_CALL):
                     progress(event)
 
         asyncio.run(apply())
 
     @asynccontextmanager
-    async def _service(self, *, alone: bool = False) -> AsyncIterator[MigrationService]:
+    async def _service(self, *, changing: bool = False) -> AsyncIterator[MigrationService]:
         from interlock_server.core.errors import CallError
         from interlock_server.core.schema import Schema
         from interlock_server.rpc.migration_service import MigrationService
@@ -144,9 +144,10 @@ class OwnMigrations:
         try:
             database = open_database(self._url)
             try:
-                await database.check()
-                if alone:
+                if changing:
+                    database.create()
                     database.claim()
+                await database.check()
                 yield MigrationService(Schema(database))
             finally:
                 await database.close()

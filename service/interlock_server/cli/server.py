@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from interlock_server.cli.configuration import read_settings
+from interlock_server.cli.connection import be_quiet
 from interlock_server.cli.lazy import LazyGroup, Listed
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _run(settings: Settings) -> int:
+    # A failure is told in our words: gRPC's own lines say it less well, and first.
+    be_quiet()
     # grpc and all that hangs on it is loaded only by those who need it.
     import uvloop
 

@@ -103,6 +103,7 @@ class Server:
         if self._prepared:
             return
         database = self._engine.database
+        database.create()
         await database.check()
         database.claim()
         if not (await self._schema.status()).current:

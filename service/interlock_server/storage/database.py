@@ -61,8 +61,17 @@ class Database(Protocol):
     shown_url: str
     """The address, to be shown: without passwords."""
 
+    def exists(self) -> bool:
+        """Tell whether there is a database to connect to, as far as that is known beforehand."""
+
+    def create(self) -> None:
+        """Make the database, still without tables, where it comes into being by its use.
+
+        Raises UnusableDatabaseError.
+        """
+
     async def check(self) -> str:
-        """Make sure that the database can be used, and answer its version.
+        """Make sure that the database can be used, and answer its version. Makes nothing.
 
         Raises UnusableDatabaseError with a message for the operator, UnavailableError where it can
         not be reached now.

@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import SQLAlchemyError
 
 from interlock_server.storage.database import Database
 from interlock_server.storage.errors import StorageError
@@ -98,10 +99,10 @@ async def status(database: Database) -> SchemaStatus:
     scripts = ScriptDirectory.from_config(_config())
     head = head_revision()
 
-    def look(connection: Connection) -> str | None:
-        return MigrationContext.configure(connection).get_current_revision()
+    def look(connection: Connection) -> str:
+        return MigrationContext.configure(connection).get_current_revision() or ""
 
-    current = await database.migrate(look) or ""
+    current = await database.migrate(look) if database.exists() else ""
     known = {script.revision for script in scripts.walk_revisions()}
     pending: tuple[Revision, ...] = ()
     if not current or current in known:

@@ -109,6 +109,13 @@ class PostgresqlDatabase:
             connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": _READER_SETTINGS},
         )
 
+    def exists(self) -> bool:
+        """See `Database.exists`: the server knows."""
+        return True
+
+    def create(self) -> None:
+        """See `Database.create`: that is for the administrator of the server."""
+
     async def check(self) -> str:
         """See `Database.check`."""
 

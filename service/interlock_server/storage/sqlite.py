@@ -96,6 +96,30 @@ class SqliteDatabase:
             asyncio.Lock() if self.in_memory else nullcontext()
         )
 
+    @property
+    def _file(self) -> Path | None:
+        name = self._url.database
+        # SQLite's own form of an address (`file:...`) is left to SQLite.
+        if self.in_memory or name is None or name.startswith("file:"):
+            return None
+        return Path(name)
+
+    def exists(self) -> bool:
+        """See `Database.exists`."""
+        return self._file is None or self._file.exists()
+
+    def create(self) -> None:
+        """See `Database.create`. What is made is for its owner only."""
+        if self._file is None or self._file.exists():
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file.touch(mode=0o600)
+        except OSError as error:
+            raise UnusableDatabaseError(
+                f"The database {self._file} can not be made: {error.strerror}."
+            ) from None
+
     async def check(self) -> str:
         """See `Database.check`."""
         version = sqlite3.sqlite_version
@@ -104,14 +128,8 @@ class SqliteDatabase:
                 f"SQLite {version} is too old: Interlock needs 3.24 or newer. "
                 "Run it with a Python that brings a newer SQLite."
             )
-        if not self.in_memory and self._url.database is not None:
-            folder = Path(self._url.database).parent
-            try:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            except OSError as error:
-                raise UnusableDatabaseError(
-                    f"The folder {folder} of the database can not be made: {error.strerror}."
-                ) from None
+        if not self.exists():
+            return version
         try:
             await self.read(lambda connection: connection.execute(text("PRAGMA schema_version")))
         except UnavailableError as error:
