@@ -43,6 +43,9 @@ class _Interlock(LazyGroup):
         "server": Listed("interlock_server.cli.server:server", "Run the server."),
         "flow-run": Listed("interlock_server.cli.flow_runs:flow_run", "Look at flow runs."),
         "task-run": Listed("interlock_server.cli.task_runs:task_run", "Look at task runs."),
+        "replay": Listed(
+            "interlock_server.cli.replay:replay", "Play a recorded run against a server."
+        ),
         "version": Listed("interlock_server.cli.version:show_version", "Tell the versions."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
