@@ -73,6 +73,15 @@ def test_a_record_keeps_all_that_it_says(server: FakeServer, make: Make) -> None
     assert second.message.endswith("ValueError: no")
 
 
+def test_flushing_a_closed_handler_does_not_wait(server: FakeServer, make: Make) -> None:
+    logger, handler = make()
+    logger.info("the last words")
+    handler.close(10)
+    before = time.monotonic()
+    assert handler.flush(30)
+    assert time.monotonic() - before < 5
+
+
 def test_many_records_come_in_order_and_once(server: FakeServer, make: Make) -> None:
     logger, handler = make(batch_interval=0.01)
     for number in range(20_000):

@@ -262,6 +262,10 @@ class InterlockHandler(logging.Handler):
         """
         if self._thread is None:
             return True
+        if self._outbox.stopped:
+            # Closed: what is left is not delivered any more. At the end of a process `logging`
+            # flushes closed handlers, too.
+            return self.statistics.waiting == 0
         mark = _Mark(done=threading.Event())
         self._outbox.queue.put(mark)
         assert mark.done is not None
