@@ -18,14 +18,15 @@ from typing import TypeVar
 
 import zstandard
 
-from interlock_server.core.errors import InvalidArgumentError, NotFoundError
+from interlock_server.core.errors import CallError, InvalidArgumentError, NotFoundError
 from interlock_server.core.signals import Signals
 from interlock_server.rules.states import TERMINAL, Id, Micros
 from interlock_server.storage import log_queries
 from interlock_server.storage.database import Database
+from interlock_server.storage.errors import UnavailableError
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.log_queries import LogQuery, LogStatus
-from interlock_server.storage.pipeline import CommandClass
+from interlock_server.storage.pipeline import CallerError, CommandClass
 from interlock_server.storage.records import LogChunk, LogHead, LogProducer, RunKind
 
 R = TypeVar("R")
@@ -84,6 +85,25 @@ def _decompress(chunk: LogChunk) -> bytes:
     return zstandard.ZstdDecompressor().decompress(chunk.data, max_output_size=chunk.raw_bytes)
 
 
+class BrokenOffError(CallerError, UnavailableError):
+    """A batch whose predecessor could not be written."""
+
+    def __init__(self) -> None:
+        super().__init__("DATABASE_UNAVAILABLE", "The batch before this one could not be written.")
+
+
+@dataclass(slots=True)
+class Succession:
+    """The batches of one stream. When one can not be written, none behind it is.
+
+    A batch's number tells its producer that all before it are durable.
+    """
+
+    last: asyncio.Future[None] | None = None
+    """What becomes of the batch that was taken in last."""
+    broken: bool = False
+
+
 class AppendLog:
     """Appends one batch to its run's log, unless it is there."""
 
@@ -92,8 +112,10 @@ class AppendLog:
     exclusive = False
     weight = 1
 
-    def __init__(self, batch: LogBatch, data: bytes) -> None:
+    def __init__(self, batch: LogBatch, data: bytes, succession: Succession | None = None) -> None:
         self._batch = batch
+        self._succession = succession or Succession()
+        self._before = self._succession.last
         self._data = data
         self.size = len(data) + 500
 
@@ -104,6 +126,10 @@ class AppendLog:
 
     def decide(self, facts: Facts) -> None:
         """Give the records their ordinals. Raises CallError where there is no such log."""
+        if self._succession.broken or (self._before is not None and _is_lost(self._before)):
+            # Those behind may be in this batch of the pipeline, too, and not know of this one yet.
+            self._succession.broken = True
+            raise BrokenOffError
         batch, now = self._batch, facts.now
         head = facts.log_heads.get(batch.run_id)
         if head is None:
@@ -131,6 +157,16 @@ class AppendLog:
         )
         head = replace(head, next_ordinal=first + batch.count, appended=now)
         facts.append_log(head, producer, chunk)
+
+
+def _is_lost(outcome: asyncio.Future[None]) -> bool:
+    if not outcome.done():
+        return False  # it is in the same batch of the pipeline: both are written, or none
+    if outcome.cancelled():
+        return True
+    error = outcome.exception()
+    # One that was refused is not missed: its producer is told, and goes on behind it.
+    return error is not None and not isinstance(error, CallError)
 
 
 def _check_run(run_id: Id, facts: Facts) -> None:

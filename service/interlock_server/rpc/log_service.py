@@ -13,7 +13,7 @@ from interlock.v1 import log_pb2 as pb
 from interlock_server.core import logs
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, InvalidArgumentError
-from interlock_server.core.logs import AppendLog, Ordinal, TailEnd
+from interlock_server.core.logs import AppendLog, Ordinal, Succession, TailEnd
 from interlock_server.rpc import fields, log_records, pages, states
 from interlock_server.rpc.calls import Context
 from interlock_server.rpc.limits import LOG_WINDOW_BYTES
@@ -126,6 +126,7 @@ class _Intake:
         self._producer_id = producer_id
         self._durable = durable
         self._taken: int | None = None
+        self._succession = Succession()
         self._pending: deque[_Pending] = deque()
         self._bytes = 0
         self._ended = False
@@ -209,10 +210,10 @@ class _Intake:
             refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             refused.set_exception(error)
             return refused
-        command = AppendLog(batch, await logs.compress(batch.packed))
+        command = AppendLog(batch, await logs.compress(batch.packed), self._succession)
         while True:
             try:
-                done = self._engine.pipeline.enqueue(command)
+                done = self._succession.last = self._engine.pipeline.enqueue(command)
                 # Where the stream breaks nobody asks any more what became of the batch.
                 done.add_done_callback(lambda it: it.cancelled() or it.exception())
                 return done
