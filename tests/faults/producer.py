@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 from interlock.channel import OPTIONS
 from interlock.ids import uuid7
 from interlock.log_columns import pack
-from interlock.v1.log_pb2 import AppendLogsRequest, AppendLogsResponse
+from interlock.v1.log_pb2 import AppendLogsRequest
 from interlock.v1.log_pb2_grpc import LogServiceStub
 
 from tests.faults.history import History
@@ -47,7 +48,7 @@ class Producer:
         self._fresh = self._make(batches, lines)
         now = asyncio.get_running_loop().time
         async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
-            stub = LogServiceStub(channel)
+            stub: Any = LogServiceStub(channel)
             known, deadline = self._history.progress, now() + patience
             while not await self._stream(stub):
                 if self._history.progress > known:
@@ -64,10 +65,10 @@ class Producer:
                 producer_id=self.id, number=number, run_id=self._run_id, records=records
             )
 
-    async def _stream(self, stub: LogServiceStub) -> bool:
+    async def _stream(self, stub: Any) -> bool:
         """Work on one stream; answer whether all is done."""
         self.streams += 1
-        call = stub.AppendLogs(wait_for_ready=True)  # type: ignore[call-arg]
+        call = stub.AppendLogs(wait_for_ready=True)
         try:
             # Without a number it asks what is durable already.
             await call.write(AppendLogsRequest(producer_id=self.id))
@@ -76,9 +77,9 @@ class Producer:
             for request in self._unacknowledged:
                 await call.write(request)
             while True:
-                while len(self._unacknowledged) < _WINDOW and (request := next(self._fresh, None)):
-                    self._unacknowledged.append(request)
-                    await call.write(request)
+                while len(self._unacknowledged) < _WINDOW and (fresh := next(self._fresh, None)):
+                    self._unacknowledged.append(fresh)
+                    await call.write(fresh)
                 if not self._unacknowledged:
                     return True
                 if not self._take(await call.read()):
@@ -88,7 +89,7 @@ class Producer:
         finally:
             call.cancel()
 
-    def _take(self, response: AppendLogsResponse) -> bool:
+    def _take(self, response: Any) -> bool:
         """Note what is acknowledged; answer whether the stream goes on."""
         if response is grpc.aio.EOF:
             return False

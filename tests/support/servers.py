@@ -1,6 +1,7 @@
 """Interlock servers as processes: real ones on real sockets, to stop, kill and restart."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -147,6 +148,16 @@ class ServerProcess:
         self._process.kill()
         self._process.wait()
         self._forget()
+
+    def wait_for_death(self, timeout: float = 30.0) -> None:
+        """Wait until the server has been killed, as by a failpoint. Raises ServerFailed."""
+        try:
+            code = self._running.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ServerFailed(f"The server lives on:\n{self.log}") from None
+        self._forget()
+        if code != -signal.SIGKILL:
+            raise ServerFailed(f"The server ended with {code}:\n{self.log}")
 
     def restart(self) -> None:
         """Stop in order, and start on the same port."""

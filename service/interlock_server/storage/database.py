@@ -22,6 +22,9 @@ holds a connection that others wait for."""
 LOCK_TIMEOUT = 5.0
 """Seconds that a batch waits for another writer before its commands are answered UNAVAILABLE."""
 
+POOL_TIMEOUT = 10.0
+"""Seconds that a read waits for a connection before it is answered UNAVAILABLE."""
+
 READERS = 4
 """Connections for reads. Reads are short; more of them only contend for the same two cores."""
 
@@ -80,8 +83,13 @@ class Database(Protocol):
     async def open_writer(self) -> Writer:
         """Connect the pipeline. Raises UnavailableError."""
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run a read to its end, also when its caller is cancelled. Raises UnavailableError."""
+    async def read(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float = READ_TIMEOUT
+    ) -> T:
+        """Run a read to its end, also when its caller is cancelled.
+
+        Raises UnavailableError, also where it takes longer than `timeout` seconds, about.
+        """
 
     def claim(self) -> None:
         """Keep other servers away where only one may serve, until this process ends.

@@ -24,6 +24,9 @@ UPGRADE_COMMAND = "interlock server database upgrade"
 
 _VERSION_TABLE = "alembic_version"
 
+_LOOK_TIMEOUT = 3.0
+"""Seconds that reading the revision may take: health hangs on it."""
+
 _ADVISORY_LOCK = 0x1_7E_10_CC
 """Migrators of one PostgreSQL database take turns by it. On SQLite the write lock does that."""
 
@@ -122,7 +125,7 @@ async def current_revision(database: Database) -> str:
             return ""
         return MigrationContext.configure(connection).get_current_revision() or ""
 
-    return await database.read(lambda connection: connection.run_sync(look))
+    return await database.read(lambda connection: connection.run_sync(look), _LOOK_TIMEOUT)
 
 
 Progress = Callable[[Revision, bool], None]

@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from interlock_server.storage import failpoints
 from interlock_server.storage.database import Database, Writer
 from interlock_server.storage.errors import (
     ClosedError,
@@ -50,9 +51,12 @@ CONFLICT_TRIES = 20
 """How often a batch is decided again when another server was in the way. Each time one of the
 two has gone on, so that many tries mean many servers, not a loop."""
 
-UNKNOWN_TRIES = 10
-"""How often, a quarter of a second apart, an unknown outcome is looked up before callers are told
-that it is unknown: long enough for a failover that is quick, shorter than callers wait."""
+UNKNOWN_SECONDS = 10.0
+"""How long an unknown outcome is looked into before callers are told that it is unknown: longer
+than a quick failover takes, shorter than callers wait."""
+
+_UNKNOWN_PAUSE = 0.25
+"""Seconds between two looks."""
 
 
 class CommandClass(IntEnum):
@@ -283,7 +287,9 @@ class Pipeline:
         return live
 
     async def _process(self, batch: Sequence[_Entry]) -> None:
-        conflicts = unknown = 0
+        now = asyncio.get_running_loop().time
+        conflicts = 0
+        give_up: float | None = None  # set once the outcome is unknown
         while batch:
             try:
                 await self._commit(batch)
@@ -292,22 +298,27 @@ class Pipeline:
                 self.counts.conflicts += 1
                 conflicts += 1
                 if conflicts > CONFLICT_TRIES:
-                    return _fail(batch, UnavailableError("DATABASE_BUSY", str(error)))
+                    busy = UnavailableError("DATABASE_BUSY", str(error))
+                    return _fail(batch, OutcomeUnknownError(str(error)) if give_up else busy)
                 await asyncio.sleep(0.001 * conflicts)
             except OutcomeUnknownError as error:
                 self.counts.unknown_outcomes += 1
                 log.warning("commit_outcome_unknown", commands=len(batch), error=str(error))
                 _fail([entry for entry in batch if not entry.command.replayable], error)
                 batch = [entry for entry in batch if entry.command.replayable]
-                unknown = unknown or 1
+                if give_up is None:
+                    give_up = now() + UNKNOWN_SECONDS
+                    continue
+                if now() > give_up:
+                    return _fail(batch, error)
+                await asyncio.sleep(_UNKNOWN_PAUSE)
             except UnavailableError as error:
-                if not unknown:
+                if give_up is None:
                     log.warning("batch_unavailable", commands=len(batch), error=str(error))
                     return _fail(batch, error)
-                unknown += 1
-                if unknown > UNKNOWN_TRIES:
+                if now() > give_up:
                     return _fail(batch, OutcomeUnknownError(str(error)))
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(_UNKNOWN_PAUSE)
             except Exception as error:
                 if len(batch) == 1:
                     return _fail(batch, error)
@@ -324,11 +335,13 @@ class Pipeline:
         for entry in batch:
             entry.command.add_needs(needs)
         began = time.perf_counter()
+        failpoints.reach(failpoints.BEFORE_BEGIN)
         try:
             facts = await self._writer.begin(needs)
         except ConnectionLostError:
             # Nothing was begun: one fresh connection is worth a try before callers hear of it.
-            await self._writer.close()
+            lost, self._writer = self._writer, None
+            await lost.close()
             self._writer = await self._database.open_writer()
             facts = await self._writer.begin(needs)
         try:
@@ -337,7 +350,9 @@ class Pipeline:
             await self._writer.rollback()
             raise
         if facts.changes:
+            failpoints.reach(failpoints.AFTER_DECIDE)
             await self._writer.commit(facts)
+            failpoints.reach(failpoints.AFTER_COMMIT)
             self.counts.commits += 1
         else:
             await self._writer.rollback()

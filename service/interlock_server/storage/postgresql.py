@@ -12,12 +12,14 @@ from sqlalchemy import Table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from interlock_server.storage import tables
+from interlock_server.storage import failpoints, tables
 from interlock_server.storage.database import (
     LOCK_TIMEOUT,
+    POOL_TIMEOUT,
     READ_TIMEOUT,
     READERS,
     UnusableDatabaseError,
@@ -55,12 +57,18 @@ OLDEST = 130000
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a connection before the database counts as away."""
 
+STATEMENT_TIMEOUT = 10.0
+"""Seconds that one statement of a batch may take. All of a batch takes a tenth of one."""
+
+_PATIENCE = 2.0
+"""Seconds beyond the server's own time-outs after which a connection is given up: it stalls."""
+
 _WRITER_SETTINGS = {
     "application_name": "interlock",
     # A commit is on the disk before it is answered.
     "synchronous_commit": "on",
     "lock_timeout": f"{int(LOCK_TIMEOUT * 1000)}",
-    "statement_timeout": "15000",
+    "statement_timeout": f"{int(STATEMENT_TIMEOUT * 1000)}",
     "idle_in_transaction_session_timeout": "30000",
     "jit": "off",
 }
@@ -104,6 +112,7 @@ class PostgresqlDatabase:
             isolation_level="AUTOCOMMIT",
             pool_size=READERS,
             max_overflow=0,
+            pool_timeout=POOL_TIMEOUT,
             pool_pre_ping=True,
             pool_reset_on_return=None,
             connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": _READER_SETTINGS},
@@ -163,15 +172,18 @@ class PostgresqlDatabase:
         await writer.connect()
         return writer
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def read(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float = READ_TIMEOUT
+    ) -> T:
         """See `Database.read`."""
-        return await asyncio.shield(asyncio.ensure_future(self._read(work)))
+        return await asyncio.shield(asyncio.ensure_future(self._read(work, timeout)))
 
-    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float) -> T:
         try:
-            async with self._engine.connect() as connection:
+            # A read that is cancelled takes its connection with it: it would stall the next one.
+            async with asyncio.timeout(timeout + _PATIENCE), self._engine.connect() as connection:
                 return await work(connection)
-        except (DBAPIError, *_LOST, asyncpg.PostgresError) as error:
+        except (DBAPIError, PoolTimeoutError, *_LOST, asyncpg.PostgresError) as error:
             raise translate(error) from error
 
     def claim(self) -> None:
@@ -210,7 +222,10 @@ class PostgresqlWriter:
         await self.close()
         try:
             connection = await asyncpg.connect(
-                **self._arguments, timeout=CONNECT_TIMEOUT, server_settings=_WRITER_SETTINGS
+                **self._arguments,
+                timeout=CONNECT_TIMEOUT,
+                command_timeout=STATEMENT_TIMEOUT + _PATIENCE,
+                server_settings=_WRITER_SETTINGS,
             )
             # Ids are text in Python, without a detour through UUID objects.
             await connection.set_type_codec(
@@ -234,7 +249,7 @@ class PostgresqlWriter:
             facts: Facts = done.value
             return facts
         except BaseException as error:
-            await self._abandon()
+            await self._abandon(error)
             raise translate(error) from error
 
     async def commit(self, facts: Facts) -> None:
@@ -243,12 +258,13 @@ class PostgresqlWriter:
             for step in writes(facts):
                 await self._write(step)
         except BaseException as error:
-            await self._abandon()
+            await self._abandon(error)
             raise translate(error) from error
+        failpoints.reach(failpoints.BEFORE_COMMIT)
         try:
             await self._connection.execute("COMMIT")
         except BaseException as error:
-            await self._abandon()
+            await self.close()
             raise OutcomeUnknownError(_words(error)) from error
 
     async def rollback(self) -> None:
@@ -261,7 +277,10 @@ class PostgresqlWriter:
         if connection is not None:
             connection.terminate()
 
-    async def _abandon(self) -> None:
+    async def _abandon(self, error: BaseException | None = None) -> None:
+        # What a stalled connection was asked last it may do yet, or never.
+        if isinstance(error, asyncio.TimeoutError):
+            return await self.close()
         try:
             await self._connection.execute("ROLLBACK")
         except BaseException:
@@ -399,6 +418,8 @@ def _update(table: Table, columns: tuple[str, ...]) -> str:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return "The database does not answer."
     return str(error) or type(error).__name__
 
 
@@ -413,6 +434,8 @@ def translate(error: BaseException) -> BaseException:
             return original
         case _ if isinstance(original, _CONFLICTS):
             return ConflictError(_words(original))
+        case PoolTimeoutError():
+            return UnavailableError("DATABASE_BUSY", "All connections for reads are taken.")
         case asyncpg.LockNotAvailableError():
             return UnavailableError("DATABASE_LOCKED", "Another program holds a lock for too long.")
         case asyncpg.QueryCanceledError():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,12 +17,14 @@ import aiosqlite
 from sqlalchemy import Table, event, text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
-from interlock_server.storage import tables
+from interlock_server.storage import failpoints, tables
 from interlock_server.storage.database import (
     LOCK_TIMEOUT,
+    POOL_TIMEOUT,
     READ_TIMEOUT,
     READERS,
     UnusableDatabaseError,
@@ -79,6 +82,7 @@ class SqliteDatabase:
         self.in_memory = _is_in_memory(url)
         self.shown_url = url.render_as_string(hide_password=True)
         self._claim: TextIO | None = None
+        self._file = _File(None if self.in_memory else url.database)
         self._engine = create_async_engine(
             url,
             isolation_level="AUTOCOMMIT",
@@ -87,7 +91,11 @@ class SqliteDatabase:
             **(
                 {"poolclass": StaticPool}
                 if self.in_memory
-                else {"poolclass": AsyncAdaptedQueuePool, "pool_size": READERS + 1}
+                else {
+                    "poolclass": AsyncAdaptedQueuePool,
+                    "pool_size": READERS + 1,
+                    "pool_timeout": POOL_TIMEOUT,
+                }
             ),
         )
         event.listen(self._engine.sync_engine, "connect", _prepare_connection)
@@ -136,6 +144,7 @@ class SqliteDatabase:
             raise UnusableDatabaseError(
                 f"The database {self._url.database or 'in memory'} can not be opened: {error}"
             ) from None
+        self._file.remember()
         return version
 
     async def open_writer(self) -> SqliteWriter:
@@ -147,23 +156,26 @@ class SqliteDatabase:
             raise translate(error) from error
         driver = raw.driver_connection
         assert isinstance(driver, aiosqlite.Connection)
-        return SqliteWriter(connection, driver, self._turn)
+        return SqliteWriter(connection, driver, self._turn, self._file)
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def read(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float = READ_TIMEOUT
+    ) -> T:
         """See `Database.read`."""
-        return await asyncio.shield(asyncio.ensure_future(self._read(work)))
+        return await asyncio.shield(asyncio.ensure_future(self._read(work, timeout)))
 
-    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float) -> T:
+        self._file.check()
         try:
             async with self._turn, self._engine.connect() as connection:
                 reading = asyncio.ensure_future(work(connection))
-                done, _ = await asyncio.wait({reading}, timeout=READ_TIMEOUT)
+                done, _ = await asyncio.wait({reading}, timeout=timeout)
                 if not done:
                     driver = (await connection.get_raw_connection()).driver_connection
                     assert isinstance(driver, aiosqlite.Connection)
                     await driver.interrupt()
                 return await reading
-        except (DBAPIError, sqlite3.Error) as error:
+        except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
             raise translate(error) from error
 
     def claim(self) -> None:
@@ -207,6 +219,34 @@ class SqliteDatabase:
             self._claim = None
 
 
+class _File:
+    """The file of a database. Deleted or replaced it could still be written, and all of it lost."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = None if path is None or path.startswith("file:") else path
+        self._identity: tuple[int, int] | None = None
+
+    def remember(self) -> None:
+        """Take what is there now for the database."""
+        self._identity = self._look()
+
+    def check(self) -> None:
+        """Raise UnavailableError where another file is there now, or none."""
+        if self._identity is not None and self._look() != self._identity:
+            raise UnavailableError(
+                "DATABASE_MISSING",
+                f"The database {self._path} was deleted or replaced under the running server. "
+                "Put it back, or restart the server.",
+            )
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            status = None if self._path is None else os.stat(self._path)
+        except OSError:
+            return None
+        return None if status is None else (status.st_dev, status.st_ino)
+
+
 class SqliteWriter:
     """The one writer. A batch is two visits to the connection's thread: begin, then commit."""
 
@@ -215,14 +255,17 @@ class SqliteWriter:
         connection: AsyncConnection,
         driver: aiosqlite.Connection,
         turn: AbstractAsyncContextManager[Any],
+        file: _File,
     ) -> None:
         self._connection = connection
         self._driver = driver
         self._turn = turn
+        self._file = file
         self._closed = False
 
     async def begin(self, needs: Needs) -> Facts:
         """See `Writer.begin`."""
+        self._file.check()
         await self._turn.__aenter__()
         try:
             return await self._visit(_begin, load(needs))
@@ -266,6 +309,7 @@ class SqliteWriter:
 
 
 def _begin(connection: sqlite3.Connection, loading: Loading) -> Facts:
+    _rollback(connection)  # what a failing disk has left open
     connection.execute("BEGIN IMMEDIATE")
     try:
         query = next(loading)
@@ -283,9 +327,17 @@ def _commit(connection: sqlite3.Connection, steps: Iterable[Write]) -> None:
     try:
         for step in steps:
             _write(connection, step)
-        connection.execute("COMMIT")
     except BaseException:
         _rollback(connection)
+        raise
+    failpoints.reach(failpoints.BEFORE_COMMIT)
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        _rollback(connection)
+        if _name(error).startswith("SQLITE_IOERR"):
+            # Perhaps only the last step failed, the one that makes it durable.
+            raise OutcomeUnknownError(f"The disk of the database fails: {error}.") from error
         raise
 
 
@@ -451,10 +503,15 @@ def _prepare_connection(connection: Any, record: object) -> None:
     cursor.close()
 
 
+def _name(error: BaseException) -> str:
+    """Answer SQLite's name for an error, as SQLITE_BUSY."""
+    return getattr(error, "sqlite_errorname", None) or ""
+
+
 def translate(error: BaseException) -> BaseException:
     """Turn a driver's error into one of ours; one that is a fault of ours comes back as it is."""
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    name = getattr(original, "sqlite_errorname", "") or ""
+    name = _name(original)
     words = str(original)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return UnavailableError("DATABASE_LOCKED", "Another program holds the database's lock.")
@@ -463,9 +520,11 @@ def translate(error: BaseException) -> BaseException:
     if name.startswith("SQLITE_READONLY"):
         return UnavailableError("DATABASE_READ_ONLY", "The database can not be written.")
     if name.startswith("SQLITE_INTERRUPT"):
-        return UnavailableError("READ_TIMEOUT", f"The read took longer than {READ_TIMEOUT} s.")
+        return UnavailableError("READ_TIMEOUT", "The read took too long.")
     if name.startswith("SQLITE_IOERR"):
-        return OutcomeUnknownError(f"The disk of the database fails: {words}.")
+        return UnavailableError("DATABASE_IO_ERROR", f"The disk of the database fails: {words}.")
+    if isinstance(original, PoolTimeoutError):
+        return UnavailableError("DATABASE_BUSY", "All connections for reads are taken.")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_PERM")):
         return UnavailableError("DATABASE_UNAVAILABLE", f"{words}.")
     if isinstance(original, sqlite3.ProgrammingError) and "closed" in words:
