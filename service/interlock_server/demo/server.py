@@ -1,0 +1,92 @@
+"""The demo's own server: the real `interlock server start`, on SQLite, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+_START_TIMEOUT = 30.0
+"""Seconds. A start takes one; on a busy machine several."""
+
+_STOP_TIMEOUT = 30.0
+"""Seconds. The server itself gives running calls 15."""
+
+_POLL = 0.02
+"""Seconds between two looks at a server that starts."""
+
+_LISTENS = re.compile(r"listens on (\S+:\d+)")
+
+
+class CanNotStartError(Exception):
+    """The server does not start; the message says why, and what to do."""
+
+
+class DemoServer:
+    """A server on a free port, with its database and log in a folder. Leave the block to stop it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database_url = f"sqlite+aiosqlite:///{folder / 'interlock.db'}"
+        self.log_file = folder / "server.log"
+        self.target = ""
+        """Where it listens, once it does."""
+        self._process: subprocess.Popen[bytes] | None = None
+        # Not the folder itself: the path of a socket must be short.
+        self._home = TemporaryDirectory(prefix="interlock-")
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> None:
+        command = "from interlock_server.cli.main import main; main(prog_name='interlock')"
+        options = ["--host", "127.0.0.1", "--port", "0", "--database", self.database_url]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("INTERLOCK_")}
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", command, "server", "start", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment | {"INTERLOCK_HOME": self._home.name},
+                # Ctrl-C is for the demo, which stops the server when the workers have had their say.
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_TIMEOUT
+        while (found := _LISTENS.search(said := self.log_file.read_text(errors="replace"))) is None:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise CanNotStartError(
+                    f"The server does not start. It said:\n\n{said.strip() or '(nothing)'}\n\n"
+                    "If it is about the database, try another folder: --folder FOLDER."
+                )
+            time.sleep(_POLL)
+        self.target = found[1]
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        self._home.cleanup()
