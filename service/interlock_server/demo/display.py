@@ -106,7 +106,9 @@ def render(observer: Observer, tasks: int, elapsed: float) -> RenderableType:
         head,
         counts,
         workers,
-        Panel(_lines(list(observer.last_changes)), title="states (ListTaskRuns)", title_align="left"),
+        Panel(
+            _lines(list(observer.last_changes)), title="states (ListTaskRuns)", title_align="left"
+        ),
         Panel(
             _lines(record.message for record in list(observer.last_lines)),
             title="log (TailLogs)",

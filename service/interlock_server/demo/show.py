@@ -36,7 +36,9 @@ def run_demo(console: Console, folder: Path, packages: int | None, workers: int)
         _say(console, f"An Interlock server on {server.target} keeps states and logs in {folder}.")
         reported = Seen()
         with WitnessedClient(server.target, reported, proposed_by="demo") as client:
-            run_id, counts = _run_flow(console, client, server.target, reported, chosen, workers, folder)
+            run_id, counts = _run_flow(
+                console, client, server.target, reported, chosen, workers, folder
+            )
             kept = read_back(client, run_id)
             verification = compare(reported, kept)
             wanted = TaskRunFilter(flow_run_ids=[run_id])

@@ -72,7 +72,9 @@ def axis(whole: float, columns: int) -> Text:
 
 def legend() -> Text:
     """Say what the colours mean."""
-    return Text.assemble(("█", "green"), " at the first attempt   ", ("█", "yellow"), " tried again")
+    return Text.assemble(
+        ("█", "green"), " at the first attempt   ", ("█", "yellow"), " tried again"
+    )
 
 
 def busy(spans: Sequence[Span]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -51,6 +50,7 @@ from interlock_server.storage.plan import (
     writes,
 )
 from interlock_server.storage.rows import Row, column_names
+from interlock_server.storage.sqlite_file import DatabaseFile
 from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class SqliteDatabase:
         self.in_memory = _is_in_memory(url)
         self.shown_url = url.render_as_string(hide_password=True)
         self._claim: TextIO | None = None
-        self._file = _File(None if self.in_memory else url.database)
+        self._file = DatabaseFile(None if self.in_memory else url.database)
         self._engine = create_async_engine(
             url,
             isolation_level="AUTOCOMMIT",
@@ -104,29 +104,13 @@ class SqliteDatabase:
             asyncio.Lock() if self.in_memory else nullcontext()
         )
 
-    @property
-    def _file(self) -> Path | None:
-        name = self._url.database
-        # SQLite's own form of an address (`file:...`) is left to SQLite.
-        if self.in_memory or name is None or name.startswith("file:"):
-            return None
-        return Path(name)
-
     def exists(self) -> bool:
         """See `Database.exists`."""
-        return self._file is None or self._file.exists()
+        return self._file.exists()
 
     def create(self) -> None:
         """See `Database.create`. What is made is for its owner only."""
-        if self._file is None or self._file.exists():
-            return
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file.touch(mode=0o600)
-        except OSError as error:
-            raise UnusableDatabaseError(
-                f"The database {self._file} can not be made: {error.strerror}."
-            ) from None
+        self._file.create()
 
     async def check(self) -> str:
         """See `Database.check`."""
@@ -219,34 +203,6 @@ class SqliteDatabase:
             self._claim = None
 
 
-class _File:
-    """The file of a database. Deleted or replaced it could still be written, and all of it lost."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = None if path is None or path.startswith("file:") else path
-        self._identity: tuple[int, int] | None = None
-
-    def remember(self) -> None:
-        """Take what is there now for the database."""
-        self._identity = self._look()
-
-    def check(self) -> None:
-        """Raise UnavailableError where another file is there now, or none."""
-        if self._identity is not None and self._look() != self._identity:
-            raise UnavailableError(
-                "DATABASE_MISSING",
-                f"The database {self._path} was deleted or replaced under the running server. "
-                "Put it back, or restart the server.",
-            )
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = None if self._path is None else os.stat(self._path)
-        except OSError:
-            return None
-        return None if status is None else (status.st_dev, status.st_ino)
-
-
 class SqliteWriter:
     """The one writer. A batch is two visits to the connection's thread: begin, then commit."""
 
@@ -255,7 +211,7 @@ class SqliteWriter:
         connection: AsyncConnection,
         driver: aiosqlite.Connection,
         turn: AbstractAsyncContextManager[Any],
-        file: _File,
+        file: DatabaseFile,
     ) -> None:
         self._connection = connection
         self._driver = driver
