@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from interlock_server.cli.connection import be_quiet, failure, server_option
+from interlock_server.cli.text import safe
+
 if TYPE_CHECKING:
     from interlock_server.replay import Trace
     from interlock_server.replay.player import Options, Progress, Report
@@ -22,7 +25,6 @@ _DIFFERENCES_SHOWN = 20
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--server", "target", metavar="HOST:PORT", help="The server; default: the local one.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 10_000),
@@ -47,15 +49,16 @@ _DIFFERENCES_SHOWN = 20
 @click.option("--name", default="", help="The flow run's name.")
 @click.option("--no-logs", is_flag=True, help="Write no log lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@server_option
 def replay(
     file: Path,
-    target: str | None,
     workers: int,
     processes: int,
     time_scale: float,
     name: str,
     no_logs: bool,
     as_json: bool,
+    target: str,
 ) -> None:
     """Play the recorded workflow run in FILE against a server, and check what the server tells.
 
@@ -63,16 +66,15 @@ def replay(
     Exits with 0 only if the server tells afterwards exactly what FILE says: each task's states in
     their order, no task before its parents, all counts, every log line.
     """
-    # grpc and all that hangs on it is loaded only by those who need it.
+    be_quiet()
     from interlock import InterlockError
-    from interlock.channel import target_or_default
 
     from interlock_server.replay import TraceError, load
     from interlock_server.replay.player import Options
     from interlock_server.replay.pool import WorkerProcessError
 
     options = Options(
-        target=target_or_default(target),
+        target=target,
         workers=workers,
         processes=min(processes, workers),
         time_scale=time_scale,
@@ -83,9 +85,9 @@ def replay(
         trace = load(file)
         report = asyncio.run(_play(file, trace, options))
     except (TraceError, WorkerProcessError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(safe(str(error))) from None
     except InterlockError as error:
-        raise click.ClickException(f"{options.target}: {error}") from None
+        raise failure(error, target) from None
     if as_json:
         click.echo(json.dumps(_as_json(file, trace, report), indent=2))
     else:
@@ -138,29 +140,27 @@ class _PlainProgress:
 
 
 def _print(trace: Trace, report: Report) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    kind, message = report.end
-    table = Table(title=f"{escape(trace.name)}: what the server tells", title_justify="left")
-    for heading in ("", "trace", "server", ""):
-        table.add_column(heading, overflow="fold")
+    from interlock_server.cli import output
+
+    console = output.console()
+    table = output.table("", "THE TRACE", "THE SERVER", "", flexible=("THE TRACE", "THE SERVER"))
     for check in report.checks:
-        mark = "[green]ok[/]" if check.agrees else "[bold red]differs[/]"
-        table.add_row(escape(check.what), escape(check.expected), escape(check.found), mark)
-    console = Console()
+        mark = Text("agrees", "green") if check.agrees else Text("DIFFERS", "bold red")
+        table.add_row(check.what, safe(check.expected), safe(check.found), mark)
     console.print(table)
+    kind, message = report.end
     rate = report.states / report.play_seconds if report.play_seconds else 0.0
-    console.print(
-        f"Flow run {escape(report.flow_run_name)} ({report.flow_run_id}) {kind}: "
-        f"{escape(message)}. {report.states:,} states in {report.play_seconds:.1f} s ({rate:,.0f} a second).",
-        highlight=False,
-        soft_wrap=True,
+    click.echo(
+        f"\nFlow run {safe(report.flow_run_name)} ({report.flow_run_id}) of {safe(trace.name)}: "
+        f"{kind}, {message}.\n"
+        f"{report.states:,} states in {report.play_seconds:.1f} s, {rate:,.0f} a second."
     )
-    amiss = [*report.problems, *(each for check in report.checks for each in check.differences)]
+    differences = (each for check in report.checks for each in check.differences)
+    amiss = list(dict.fromkeys([*report.problems, *differences]))
     for difference in amiss[:_DIFFERENCES_SHOWN]:
-        click.echo(f"Differs: {difference}")
+        click.echo(f"Differs: {safe(difference)}")
     if len(amiss) > _DIFFERENCES_SHOWN:
         click.echo(f"... and {len(amiss) - _DIFFERENCES_SHOWN:,} more; --json tells all.")
 

@@ -103,9 +103,8 @@ def _sequences(scripts: Mapping[str, Script], seen: Seen) -> Check:
                 f"{_named(task_id)}: expected {_arrows(script.states)}, found {_arrows(found)}"
             )
     total = len(scripts)
-    return Check(
-        "exact sequences of states", f"{total} tasks", f"{total - len(wrong)} tasks", tuple(wrong)
-    )
+    good = total - len(wrong)
+    return Check("exact sequences of states", str(total), str(good), tuple(wrong))
 
 
 def _order(trace: Trace, seen: Seen) -> Check:
@@ -123,9 +122,8 @@ def _order(trace: Trace, seen: Seen) -> Check:
                 early.append(
                     f"{_named(task.id)}: began {end - begun} µs before its parent {parent} ended"
                 )
-    return Check(
-        "parents before children", f"{pairs} pairs", f"{pairs - len(early)} pairs", tuple(early)
-    )
+    in_order = pairs - len(early)
+    return Check("children after their parents", str(pairs), str(in_order), tuple(early))
 
 
 def _begin(run: TaskRunSeen) -> int | None:
@@ -151,19 +149,20 @@ def _counts_by_state(scripts: Mapping[str, Script], seen: Seen) -> Iterator[Chec
 def _counts_by_runs(scripts: Mapping[str, Script], seen: Seen) -> Iterator[Check]:
     expected = Counter(script.run_count for script in scripts.values())
     found = Counter(run.run_count for run in seen.task_runs.values())
-    wrong = tuple(
-        f"{_named(task_id)}: expected a run count of {script.run_count}, found {run.run_count}"
+    wrong = {
+        task_id: (script.run_count, run.run_count)
         for task_id, script in scripts.items()
         if (run := seen.task_runs.get(task_id)) is not None and run.run_count != script.run_count
-    )
+    }
     for count in sorted(expected | found):
         times = {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
-        yield Check(
-            f"task runs that ran {times}",
-            str(expected[count]),
-            str(found[count]),
-            wrong if expected[count] != found[count] else (),
-        )
+        differences = [
+            f"{_named(task_id)}: expected a run count of {counts[0]}, found {counts[1]}"
+            for task_id, counts in wrong.items()
+            if count in counts
+        ]
+        what = f"task runs that ran {times}"
+        yield Check(what, str(expected[count]), str(found[count]), tuple(differences))
 
 
 def _lines(scripts: Mapping[str, Script], seen: Seen, own_lines: tuple[Line, ...]) -> Check:

@@ -27,6 +27,8 @@ from interlock_server.replay.script import CREATED, Line, write_script
 from interlock_server.replay.trace import Attempt, Trace, TraceTask
 from interlock_server.replay.worker import TIMEOUT, Settings, Worker
 
+_PATIENCE = 5.0
+"""Seconds that a server has for its first answer."""
 _PARTING = 2.0
 """Seconds that a replay that was broken off may take to say so to the server."""
 
@@ -170,6 +172,8 @@ class _Player:
     async def _create(self) -> FlowRun:
         """Make the flow run and all its task runs, and start the flow run."""
         client, options, trace = self._client, self._options, self._trace
+        # Whoever starts a replay waits for an answer; later a server may be away for longer.
+        await client.with_timeout(_PATIENCE).get_server_info()
         flow_run = await client.create_flow_run(
             await client.create_flow(trace.name),
             name=options.name,

@@ -1,0 +1,21 @@
+"""Real traces, which are not part of the repository."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+def workflows_folder() -> Path:
+    """The folder of recorded workflow runs; where there is none, the test is skipped, loudly."""
+    given = os.environ.get("INTERLOCK_SHARED_DATA")
+    data = Path(given) if given else _REPOSITORY.parent / "shared" / "data"
+    folder = data / "workflows"
+    if not folder.is_dir():
+        pytest.skip(
+            f"REAL TRACES NOT TESTED: there is no {folder}; set INTERLOCK_SHARED_DATA to the "
+            "folder that holds workflows/"
+        )
+    return folder
