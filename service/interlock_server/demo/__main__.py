@@ -41,7 +41,7 @@ def demo(packages: int | None, workers: int, folder: Path) -> None:
     Ends with 0 only if all states and log lines that are read back from the server are exactly
     those that the workers reported.
     """
-    from interlock_server.demo.show import run_demo
+    from interlock_server.demo.scene import run_demo
 
     signal.signal(signal.SIGTERM, _as_interrupt)
     console = Console()

@@ -87,9 +87,15 @@ def index_package(package: Package, *, strict: bool) -> PackageIndex:
 
 def read_strictly(source: bytes, file: Path) -> ast.Module:
     """Parse what every Python since `OLDEST_GRAMMAR` can read, and read without a warning."""
+    try:
+        text = source.decode()
+    except UnicodeDecodeError as error:
+        # A SyntaxError names its file by itself.
+        error.reason += f" in {file}"
+        raise
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return ast.parse(source.decode(), str(file), feature_version=OLDEST_GRAMMAR)
+        return ast.parse(text, str(file), feature_version=OLDEST_GRAMMAR)
 
 
 def read(source: bytes, file: Path) -> ast.Module:

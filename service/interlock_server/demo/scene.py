@@ -66,16 +66,17 @@ def _run_flow(
 ) -> tuple[str, Counts]:
     logger = logging.getLogger("demo")
     logger.setLevel(logging.INFO)
-    # The traceback of a failed run has a logger of its own.
     handlers = [InterlockHandler(target), WitnessHandler(reported)]
     for handler in handlers:
         logging.getLogger().addHandler(handler)
     try:
+        flow = client.create_flow(FLOW)
+        parameters = {"packages": len(packages), "workers": workers}
+        created = client.create_flow_run(flow, parameters=parameters)
         with (
-            client.flow_run(
-                FLOW, parameters={"packages": len(packages), "workers": workers}
-            ) as run,
-            progress(console, target, run.id, len(packages) + 1),
+            # Outside of the run's block, so that it also sees how the run ends.
+            progress(console, target, created.id, len(packages) + 1),
+            client.enter_flow_run(created) as run,
         ):
             logger.info("%d packages, %d workers", len(packages), workers)
             with Fleet(target, run.id, workers) as fleet:
