@@ -18,7 +18,7 @@ Ended = subprocess.CompletedProcess[str]
 def environment(**variables: str) -> dict[str, str]:
     """An environment without settings of Interlock other than those given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
-    return kept | {"TERM": "xterm-256color", "COLUMNS": "160"} | variables
+    return kept | {"TERM": "xterm-256color"} | variables
 
 
 def interlock(
@@ -47,11 +47,15 @@ def start_interlock(*words: str | Path) -> "subprocess.Popen[str]":
     )
 
 
-def interlock_on_terminal(*words: str | Path) -> str:
+def interlock_on_terminal(*words: str | Path, columns: int = 160) -> str:
     """Run the command on a terminal of its own; answer what it has written there."""
     ours, its = pty.openpty()
     process = subprocess.Popen(
-        [_COMMAND, *map(str, words)], stdin=its, stdout=its, stderr=its, env=environment()
+        [_COMMAND, *map(str, words)],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env=environment(COLUMNS=str(columns)),
     )
     os.close(its)
     written = b""

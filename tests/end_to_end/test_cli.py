@@ -198,6 +198,17 @@ def test_a_terminal_shows_colours_but_obeys_no_message(fleet: Fleet) -> None:
     assert not re.search("[\x07\x9b\u202e]|\x1b\\]|\x1b\\[2J", listed)
 
 
+def test_a_narrow_terminal_cuts_names_but_never_ids_and_states(fleet: Fleet) -> None:
+    words = ["flow-run", "ls", "--flow", fleet.flow, "--server", fleet.server.target]
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", interlock_on_terminal(*words, columns=80))
+    rows = shown.splitlines()
+
+    assert all(len(row) <= 80 for row in rows)
+    assert [row.split()[0] for row in rows[1:]] == [fleet.running, fleet.ended]
+    assert "…" in rows[1]
+    assert " Failed " in rows[2]
+
+
 def test_raw_gives_messages_as_they_are(fleet: Fleet) -> None:
     assert HOSTILE in fleet.ask("flow-run", "logs", fleet.ended, "--raw")[0]
 

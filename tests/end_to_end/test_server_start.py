@@ -28,7 +28,7 @@ from interlock.v1.state_pb2 import (
 from sqlalchemy import make_url
 
 from tests.end_to_end.commands import Ended, interlock
-from tests.support.postgresql import NEWEST, Postgresql, PostgresqlServer
+from tests.support.postgresql import NEWEST, Postgresql, PostgresqlServer, ports
 from tests.support.servers import ServerProcess, sqlite_url
 from tests.support.stubs import Stubs, connected
 
@@ -262,6 +262,14 @@ def test_a_postgresql_that_is_away_at_the_start_is_waited_for_and_then_migrated(
 
 
 # Ending
+
+
+def test_a_server_whose_database_never_comes_ends_in_order_when_told() -> None:
+    away = f"postgresql://user:s3cret@127.0.0.1:{ports.free()}/x"
+    with ServerProcess(away) as server, connected(server.target) as stubs:
+        assert "The database can not be reached" in refused(stubs)
+        server.stop()
+        assert "s3cret" not in server.log
 
 
 def _running_flow_run(target: str) -> str:

@@ -56,8 +56,8 @@ def list_runs(
     for run in found:
         table.add_row(
             run.id,
-            output.plain(flows.get(run.flow_id, "?")),
-            output.plain(run.name),
+            output.cut(flows.get(run.flow_id, "?")),
+            output.cut(run.name),
             output.state_word(run.state),
             runs.started(run),
             runs.took(run),

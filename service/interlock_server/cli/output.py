@@ -48,17 +48,25 @@ def console() -> Console:
 
 
 def table(*columns: str, flexible: tuple[str, ...] = (), right: tuple[str, ...] = ()) -> Table:
-    """Make a table. `flexible` columns are cut where the terminal is too narrow, others are not."""
+    """Make a table. Only `flexible` columns give way where the terminal is too narrow.
+
+    Their cells wrap, or are cut where they were made by `cut`.
+    """
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
         made.add_column(
             name,
             justify="right" if name in right else "left",
-            no_wrap=True,
-            overflow="ellipsis" if name in flexible else "fold",
-            min_width=4 if name in flexible else None,
+            no_wrap=name not in flexible,
+            overflow="fold",
+            min_width=4,
         )
     return made
+
+
+def cut(text: str) -> Text:
+    """Show a text from elsewhere in a flexible column, in one line."""
+    return Text(safe(text), no_wrap=True, overflow="ellipsis")
 
 
 def plain(text: str, style: str = "") -> Text:

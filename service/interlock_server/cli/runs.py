@@ -140,7 +140,7 @@ def history(transitions: Iterable[Transition]) -> Table:
     from interlock_server.cli.times import moment
 
     columns = ("TIME", "PROPOSED", "DECISION", "STATE", "RULE", "REASON")
-    made = table(*columns, flexible=("RULE", "REASON"))
+    made = table(*columns, flexible=("REASON",))
     for each in transitions:
         state = state_word(each.state) if each.HasField("state") else plain("-", "dim")
         words = each.explanation or (each.state.message if each.HasField("state") else "")

@@ -47,8 +47,8 @@ def list_runs(
     for run in found:
         table.add_row(
             run.id,
-            output.plain(run.task_key),
-            output.plain(run.name),
+            output.cut(run.task_key),
+            output.cut(run.name),
             output.state_word(run.state),
             str(run.run_count),
             runs.started(run),
