@@ -1,0 +1,145 @@
+"""SetState one by one beside echo, and BatchSetStates beside the driver alone."""
+
+from __future__ import annotations
+
+from benchmarks import raw
+from benchmarks.clients import BatchCallers, call_batches
+from benchmarks.content import count_attempts, make_running_runs
+from benchmarks.databases import Databases
+from benchmarks.processes import Server, echo_server, interlock_server, together
+from benchmarks.results import Result, Target
+from benchmarks.scale import Scale
+from benchmarks.spread import Spread
+from benchmarks.unary import MOST_DRIVERS, Driven, drive, driver_name
+from benchmarks.usage import Usage
+
+COMMIT_DELAY = 0.003
+"""Seconds that a slower disk takes to make a commit durable."""
+
+_CALLERS = 4
+
+
+class WorkMissing(Exception):
+    """What clients were answered, and what the server has, do not fit."""
+
+
+def measure_set_state(
+    databases: Databases, scale: Scale, in_flight: int, target: Target, commit_delay: float = 0.0
+) -> Result:
+    """Measure SetState with so many calls in flight, in turns with echo."""
+    url = databases.new()
+    in_server = commit_delay if databases.commit_delay_in_server else 0.0
+    calls, echoes = [], []
+    echo_cpu = 0.0
+    with echo_server() as echo:
+        with interlock_server(url, commit_delay=in_server) as server:
+            run_ids = make_running_runs(server, MOST_DRIVERS)
+        if commit_delay:
+            databases.delay_commits(url, commit_delay)
+        with interlock_server(url, commit_delay=in_server) as server:
+            usage = Usage(server)
+            drive(echo.target, run_ids, in_flight, min(1.0, scale.seconds))
+            _checked_drive(server, run_ids, in_flight, min(1.0, scale.seconds))
+            for _ in range(scale.rounds):
+                before = echo.cpu_seconds()
+                echoes.append(drive(echo.target, run_ids, in_flight, scale.seconds))
+                echo_cpu += echo.cpu_seconds() - before
+                with usage.measured():
+                    calls.append(_checked_drive(server, run_ids, in_flight, scale.seconds))
+    total = sum(driven.answered for driven in calls)
+    details = usage.per(total, "call")
+    details["echo CPU us per call"] = echo_cpu / sum(driven.answered for driven in echoes) * 1e6
+    if not commit_delay:
+        details["statements per 1,000 calls"] = _count_statements(
+            databases, url, run_ids, in_flight
+        )
+    name = f"SetState, {in_flight} in flight"
+    if commit_delay:
+        name += f", commits {commit_delay * 1000:g} ms slower"
+    rates, yardsticks = [d.rate for d in calls], [d.rate for d in echoes]
+    return Result(
+        name,
+        databases.dialect,
+        "calls/s",
+        Spread.of(rates),
+        "echo",
+        Spread.of(yardsticks),
+        Spread.of_ratios(rates, yardsticks),
+        target,
+        sum(driven.failed for driven in calls),
+        details | {"driven by": driver_name()},
+    )
+
+
+def _checked_drive(server: Server, run_ids: list[str], in_flight: int, seconds: float) -> Driven:
+    """Drive, and count as failed what the server did not accept, whatever the client believes."""
+    before = count_attempts(server, run_ids)
+    driven = drive(server.target, run_ids, in_flight, seconds)
+    accepted = count_attempts(server, run_ids) - before
+    # Calls that were under way when the time was over are done, but not counted.
+    if accepted > driven.answered + driven.failed + in_flight:
+        raise WorkMissing(f"{driven.answered} calls were answered, but {accepted} were accepted.")
+    unseen = max(0, driven.answered - accepted)
+    return Driven(driven.answered - unseen, driven.failed + unseen, driven.seconds)
+
+
+def _count_statements(
+    databases: Databases, url: str, run_ids: list[str], in_flight: int
+) -> float:
+    with interlock_server(url, count_statements=True) as server:
+        usage = Usage(server)
+        before = count_attempts(server, run_ids)
+        # Reading back is a statement or two as well, among thousands.
+        with usage.measured():
+            drive(server.target, run_ids, in_flight, 1.0)
+        return usage.statements_per_thousand(count_attempts(server, run_ids) - before)
+
+
+def measure_batch_set_states(databases: Databases, scale: Scale, size: int) -> Result:
+    """Measure BatchSetStates with `size` distinct runs a batch, in turns with the driver alone."""
+    url = databases.new()
+    with interlock_server(url) as server:
+        run_ids = make_running_runs(server, _CALLERS * size)
+    copied = databases.copy(url)
+    own = [run_ids[start : start + size] for start in range(0, len(run_ids), size)]
+    each = max(1, scale.transitions // len(run_ids))
+    rates, yardsticks, done = [], [], 0
+    driver = databases.raw(copied)
+    try:
+        with interlock_server(url) as server:
+            usage = Usage(server)
+            for round_ in range(-1, scale.rounds):
+                yardstick = _raw_rate(driver, own, each, round_)
+                with usage.measured():
+                    (accepted,), seconds = together(
+                        call_batches, [BatchCallers(server.target, own, each)]
+                    )
+                if accepted != each * len(run_ids):
+                    raise WorkMissing(f"Of {each * len(run_ids)} proposals {accepted} passed.")
+                done += accepted
+                if round_ >= 0:  # The first one warms up.
+                    yardsticks.append(yardstick)
+                    rates.append(accepted / seconds)
+            if count_attempts(server, run_ids) != done + len(run_ids):
+                raise WorkMissing("Transitions that were acknowledged are not there.")
+    finally:
+        driver.close()
+    return Result(
+        f"BatchSetStates, {size:,} a batch",
+        databases.dialect,
+        "transitions/s",
+        Spread.of(rates),
+        "raw",
+        Spread.of(yardsticks),
+        Spread.of_ratios(rates, yardsticks),
+        Target(0.25, "ratio"),
+        details=usage.per(done, "transition") | {"callers": _CALLERS},
+    )
+
+
+def _raw_rate(driver: raw.Raw, own: list[list[str]], each: int, round_: int) -> float:
+    seconds = 0.0
+    for number in range(each):
+        for run_ids in own:
+            seconds += driver.set_states(raw.state_batch(run_ids, (round_ + 1) * each + number))
+    return each * sum(map(len, own)) / seconds
