@@ -25,6 +25,9 @@ from tests.support.needs import Unavailable
 _RESULTS = Path(__file__).with_name("results.json")
 _DIALECTS = ("sqlite", "postgresql")
 
+_WIDTH = 150
+"""Of the table where the output is no terminal."""
+
 Measure = Callable[[Databases, Scale], list[Result]]
 
 _NO_ERRORS = Target(0, "errors", at_most=True)
@@ -43,7 +46,7 @@ _MEASURES: dict[str, Measure] = {
 def main() -> None:
     """Measure, print the table, write `results.json`."""
     options = _options()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     wanted = [name for name in _MEASURES if not options.only or options.only in name]
     if not wanted:
         sys.exit(f"Nothing is called {options.only}; there are: {', '.join(_MEASURES)}.")
@@ -53,8 +56,7 @@ def main() -> None:
     machine = _machine()
     for dialect in options.dialect or _DIALECTS:
         try:
-            for result in _measured(dialect, wanted, scale, machine, console):
-                results.append(result)
+            results.extend(_measured(dialect, wanted, scale, machine, console))
         except Unavailable as error:
             console.print(f"{dialect} is left out: {error}", style="yellow")
     print_table(results, console)

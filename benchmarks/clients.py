@@ -49,8 +49,7 @@ async def _call_batches(job: BatchCallers, ready: Ready) -> tuple[int, float]:
         call: Any = channel.unary_unary(BATCH_SET_STATES)
 
         async def caller(own: list[bytes]) -> None:
-            for body in own:
-                answers.append(await call(body))
+            answers.extend([await call(body) for body in own])
 
         await asyncio.to_thread(ready)
         await asyncio.gather(*map(caller, bodies))

@@ -137,7 +137,7 @@ class PostgresqlDatabases:
 
 @contextmanager
 def open_databases(dialect: str) -> Iterator[Databases]:
-    """Have databases of a dialect, until the context ends. Raises `tests.support.needs.Unavailable`."""
+    """Have databases of a dialect, until the context ends. Raises Unavailable."""
     if dialect == "sqlite":
         with TemporaryDirectory(prefix="interlock-bench-") as folder:
             yield SqliteDatabases(Path(folder))

@@ -1,7 +1,8 @@
 """Log lines that look like real ones: templates of real logs, with fresh ids, times and numbers.
 
-The logs lie in `logs/` of the folder that INTERLOCK_SHARED_DATA names, or of `../shared/data` beside
-the repository. Where they are not, a few templates of our own stand in, and the results say so.
+The logs lie in `logs/` of the folder that INTERLOCK_SHARED_DATA names, or of `../shared/data`
+beside the repository. Where they are not, a few templates of our own stand in, and the results say
+so.
 """
 
 from __future__ import annotations
@@ -81,9 +82,9 @@ def _level(line: str) -> int:
 def _real_lines() -> list[str]:
     given = os.environ.get("INTERLOCK_SHARED_DATA")
     data = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
-    lines = []
-    for path in sorted((data / "logs").glob("*/*")):
-        for line in path.read_text(errors="replace").splitlines():
-            if text := _TIME.sub("", line):
-                lines.append(text)
-    return lines
+    lines = [
+        _TIME.sub("", line)
+        for path in sorted((data / "logs").glob("*/*"))
+        for line in path.read_text(errors="replace").splitlines()
+    ]
+    return list(filter(None, lines))

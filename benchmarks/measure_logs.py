@@ -43,7 +43,7 @@ def measure_append_logs(databases: Databases, scale: Scale, producers: int) -> R
                     LogProducer(server.target, run_id, 1000 * round_ + place, each, _BATCH)
                     for place, run_id in enumerate(own)
                 ]
-                with usage.measured():
+                with usage.window():
                     acknowledged, taken = together(produce_logs, jobs)
                 if count_lines(server, own) != sum(acknowledged) or not all(acknowledged):
                     raise WorkMissing("Lines that were acknowledged are not there.")
@@ -52,9 +52,7 @@ def measure_append_logs(databases: Databases, scale: Scale, producers: int) -> R
                     yardsticks.append(scale.raw_lines / seconds)
                     rates.append(sum(acknowledged) / taken)
         grown = databases.bytes(url) - empty
-        row_bytes = (driver.log_table_bytes() - empty_rows) / (
-            scale.raw_lines * (scale.rounds + 1)
-        )
+        row_bytes = (driver.log_table_bytes() - empty_rows) / (scale.raw_lines * (scale.rounds + 1))
     finally:
         driver.close()
     return Result(

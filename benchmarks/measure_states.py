@@ -10,7 +10,7 @@ from benchmarks.processes import Server, echo_server, interlock_server, together
 from benchmarks.results import Result, Target
 from benchmarks.scale import Scale
 from benchmarks.spread import Spread
-from benchmarks.unary import MOST_DRIVERS, Driven, drive, driver_name
+from benchmarks.unary import MOST_DRIVERS, drive, driver_name
 from benchmarks.usage import Usage
 
 COMMIT_DELAY = 0.003
@@ -29,34 +29,26 @@ def measure_set_state(
     """Measure SetState with so many calls in flight, in turns with echo."""
     url = databases.new()
     in_server = commit_delay if databases.commit_delay_in_server else 0.0
-    calls, echoes = [], []
-    echo_cpu = 0.0
+    rates, yardsticks, failed = [], [], 0
     with echo_server() as echo:
         with interlock_server(url, commit_delay=in_server) as server:
             run_ids = make_running_runs(server, MOST_DRIVERS)
         if commit_delay:
             databases.delay_commits(url, commit_delay)
         with interlock_server(url, commit_delay=in_server) as server:
-            usage = Usage(server)
-            drive(echo.target, run_ids, in_flight, min(1.0, scale.seconds))
-            _checked_drive(server, run_ids, in_flight, min(1.0, scale.seconds))
+            usage, echo_usage = Usage(server), Usage(echo)
             for _ in range(scale.rounds):
-                before = echo.cpu_seconds()
-                echoes.append(drive(echo.target, run_ids, in_flight, scale.seconds))
-                echo_cpu += echo.cpu_seconds() - before
-                with usage.measured():
-                    calls.append(_checked_drive(server, run_ids, in_flight, scale.seconds))
-    total = sum(driven.answered for driven in calls)
-    details = usage.per(total, "call")
-    details["echo CPU us per call"] = echo_cpu / sum(driven.answered for driven in echoes) * 1e6
+                drive(echo.target, run_ids, in_flight, scale.seconds, echo_usage.window())
+                yardsticks.append(echo_usage.rate("calls"))
+                failed += _checked_drive(server, run_ids, in_flight, scale.seconds, usage)
+                rates.append(usage.rate("commands"))
+    details = usage.per(usage.total("commands"), "call")
+    details["echo CPU us per call"] = echo_usage.cpu_us_per(echo_usage.total("calls"))
     if not commit_delay:
-        details["statements per 1,000 calls"] = _count_statements(
-            databases, url, run_ids, in_flight
-        )
+        details["statements per 1,000 calls"] = _count_statements(url, run_ids, in_flight)
     name = f"SetState, {in_flight} in flight"
     if commit_delay:
         name += f", commits {commit_delay * 1000:g} ms slower"
-    rates, yardsticks = [d.rate for d in calls], [d.rate for d in echoes]
     return Result(
         name,
         databases.dialect,
@@ -66,33 +58,31 @@ def measure_set_state(
         Spread.of(yardsticks),
         Spread.of_ratios(rates, yardsticks),
         target,
-        sum(driven.failed for driven in calls),
-        details | {"driven by": driver_name()},
+        failed,
+        details | {"errors": failed, "driven by": driver_name()},
     )
 
 
-def _checked_drive(server: Server, run_ids: list[str], in_flight: int, seconds: float) -> Driven:
-    """Drive, and count as failed what the server did not accept, whatever the client believes."""
-    before = count_attempts(server, run_ids)
-    driven = drive(server.target, run_ids, in_flight, seconds)
-    accepted = count_attempts(server, run_ids) - before
-    # Calls that were under way when the time was over are done, but not counted.
-    if accepted > driven.answered + driven.failed + in_flight:
-        raise WorkMissing(f"{driven.answered} calls were answered, but {accepted} were accepted.")
-    unseen = max(0, driven.answered - accepted)
-    return Driven(driven.answered - unseen, driven.failed + unseen, driven.seconds)
+def _checked_drive(
+    server: Server, run_ids: list[str], in_flight: int, seconds: float, usage: Usage
+) -> int:
+    """Drive, and answer how many calls failed, by the client's word or by the server's."""
+    attempts, failures = count_attempts(server, run_ids), server.failed_calls()
+    driven = drive(server.target, run_ids, in_flight, seconds, usage.window())
+    accepted = count_attempts(server, run_ids) - attempts
+    failed = max(driven.failed, server.failed_calls() - failures)
+    # Calls that were under way when the time was over may have been accepted unheard.
+    unheard = accepted + failed - driven.answered - driven.failed
+    if not 0 <= unheard <= in_flight:
+        raise WorkMissing(f"Of {driven.answered} answered calls {accepted} were accepted.")
+    return failed
 
 
-def _count_statements(
-    databases: Databases, url: str, run_ids: list[str], in_flight: int
-) -> float:
+def _count_statements(url: str, run_ids: list[str], in_flight: int) -> float:
     with interlock_server(url, count_statements=True) as server:
         usage = Usage(server)
-        before = count_attempts(server, run_ids)
-        # Reading back is a statement or two as well, among thousands.
-        with usage.measured():
-            drive(server.target, run_ids, in_flight, 1.0)
-        return usage.statements_per_thousand(count_attempts(server, run_ids) - before)
+        drive(server.target, run_ids, in_flight, 1.0, usage.window())
+        return usage.total("statements") / usage.total("commands") * 1000
 
 
 def measure_batch_set_states(databases: Databases, scale: Scale, size: int) -> Result:
@@ -110,7 +100,7 @@ def measure_batch_set_states(databases: Databases, scale: Scale, size: int) -> R
             usage = Usage(server)
             for round_ in range(-1, scale.rounds):
                 yardstick = _raw_rate(driver, own, each, round_)
-                with usage.measured():
+                with usage.window():
                     (accepted,), seconds = together(
                         call_batches, [BatchCallers(server.target, own, each)]
                     )

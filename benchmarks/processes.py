@@ -67,6 +67,10 @@ class _Child:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
     def say(self, word: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n")
@@ -76,7 +80,7 @@ class _Child:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise ChildFailed(f"A process has ended:\n{self._log.read_text()}")
+            raise ChildFailed(f"A process has ended:\n{self.log}")
         return line.rstrip("\n")
 
     def end(self) -> None:
@@ -87,7 +91,7 @@ class _Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise ChildFailed(f"A process does not stop:\n{self._log.read_text()}") from None
+            raise ChildFailed(f"A process does not stop:\n{self.log}") from None
         finally:
             for pipe in (self.process.stdin, self.process.stdout):
                 if pipe is not None:
@@ -115,8 +119,12 @@ class Server:
         """Read how much processor time it has used so far."""
         return cpu_seconds(self.pid)
 
+    def failed_calls(self) -> int:
+        """Count the calls that ended with an error so far: Interlock logs each."""
+        return self._child.log.count("call_failed")
+
     def counts(self) -> dict[str, float]:
-        """Ask what its commit pipeline has done so far; see `server_main`."""
+        """Ask what it has done so far; see `server_main` and `echo`."""
         self._child.say("counts")
         counts: dict[str, float] = json.loads(self._child.hear())
         return counts

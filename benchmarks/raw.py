@@ -3,8 +3,8 @@
 What raw does for a batch of transitions is what the database has to do for one, and no more:
 
 1. begin; read, and on PostgreSQL lock, the rows of the runs, the columns that the rules need;
-2. read the transitions that wrote the runs' states, and look for the proposals' own ids (which finds
-   none: they are fresh);
+2. read the transitions that wrote the runs' states, and look for the proposals' own ids (which
+   finds none: they are fresh);
 3. update the runs, insert the transitions: the same columns as Interlock, in the same tables;
 4. commit, as durable as Interlock does.
 
@@ -72,10 +72,11 @@ class Raw(Protocol):
 def state_batch(run_ids: Sequence[str], number: int) -> StateBatch:
     """Make the `number`-th batch for these runs, all of which are in RUNNING."""
     time = _NOW + number
-    moves, transitions = [], []
+    moves: list[tuple[Any, ...]] = []
+    transitions: list[tuple[Any, ...]] = []
     for run_id in run_ids:
         id_ = uuid7()
-        moved = {
+        moved: dict[str, Any] = {
             "version": number,
             "updated": time,
             "state_id": id_,
@@ -90,7 +91,7 @@ def state_batch(run_ids: Sequence[str], number: int) -> StateBatch:
             "resuming": False,
         }
         moves.append((run_id, *(moved.get(name) for name in MOVE_COLUMNS)))
-        transition = {
+        transition: dict[str, Any] = {
             "id": id_,
             "run_id": run_id,
             "decided": time,
@@ -109,7 +110,8 @@ def state_batch(run_ids: Sequence[str], number: int) -> StateBatch:
             "message": _MESSAGE,
         }
         transitions.append(tuple(transition.get(name) for name in TRANSITION_COLUMNS))
-    return StateBatch(list(run_ids), [row[0] for row in transitions], moves, transitions)
+    ids = [row[0] for row in transitions]
+    return StateBatch(list(run_ids), ids, moves, transitions)
 
 
 def log_rows(run_id: str, lines: Sequence[Line]) -> list[tuple[Any, ...]]:

@@ -65,7 +65,7 @@ class _Instruments:
 
     def answer(self) -> None:
         for _ in sys.stdin:
-            counts: dict[str, float] = {"statements": self.statements}
+            counts = {"time": time.monotonic(), "statements": float(self.statements)}
             for pipeline in self.pipelines:
                 for name, number in asdict(pipeline.counts).items():
                     counts[name] = counts.get(name, 0) + number

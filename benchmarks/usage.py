@@ -1,8 +1,8 @@
-"""What a server spends while it is measured: processor time, batches, commits, statements."""
+"""What a server does and spends while it is measured, by its own counts and clock."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,32 +10,43 @@ from benchmarks.processes import Server
 
 
 class Usage:
-    """What Interlock spent over all rounds of a measure."""
+    """What a server did and spent in the windows of a measure."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._cpu = 0.0
-        self._counts: Counter[str] = Counter()
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._last: dict[str, float] = {}
 
     @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Add what is spent within the context."""
-        cpu, counts = self._server.cpu_seconds(), self._server.counts()
+    def window(self) -> Iterator[None]:
+        """Add what is done and spent within the context."""
+        before = self._read()
         yield
-        self._cpu += self._server.cpu_seconds() - cpu
-        for name, number in self._server.counts().items():
-            self._counts[name] += number - counts[name]  # type: ignore[assignment]
+        self._last = {name: number - before[name] for name, number in self._read().items()}
+        for name, number in self._last.items():
+            self._sums[name] += number
 
-    def per(self, items: int, word: str) -> dict[str, float]:
-        """Answer it for each of `items` that were done, called by `word`."""
-        counts = self._counts
+    def _read(self) -> dict[str, float]:
+        return self._server.counts() | {"cpu": self._server.cpu_seconds()}
+
+    def rate(self, name: str) -> float:
+        """Answer how much of a count the last window had in a second."""
+        return self._last[name] / self._last["time"]
+
+    def total(self, name: str) -> float:
+        """Answer how much of a count all windows had."""
+        return self._sums[name]
+
+    def cpu_us_per(self, items: float) -> float:
+        """Answer the microseconds of processor time for each of `items` that were done."""
+        return self._sums["cpu"] / items * 1e6
+
+    def per(self, items: float, word: str) -> dict[str, float]:
+        """Answer all for each of `items` that were done, called by `word`."""
+        sums = self._sums
         return {
-            f"server CPU us per {word}": self._cpu / items * 1e6,
-            f"commits per 1,000 {word}s": counts["commits"] / items * 1000,
-            f"{word}s per commit": items / max(1, counts["commits"]),
-            "ms per batch": counts["commit_seconds"] / max(1, counts["batches"]) * 1000,
+            f"server CPU us per {word}": self.cpu_us_per(items),
+            f"commits per 1,000 {word}s": sums["commits"] / items * 1000,
+            f"{word}s per commit": items / max(1, sums["commits"]),
+            "ms per batch": sums["commit_seconds"] / max(1, sums["batches"]) * 1000,
         }
-
-    def statements_per_thousand(self, items: int) -> float:
-        """Answer how many statements 1,000 items took; only of a server that counts them."""
-        return self._counts["statements"] / items * 1000
