@@ -6,7 +6,6 @@ The command checks its own work; here some of that is asked of the server once m
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from interlock.v1.state_pb2 import STATE_TYPE_COMPLETED, STATE_TYPE_RUNNING, Sta
 from interlock.v1.task_run_pb2 import TaskRun, TaskRunFilter
 from interlock_server.replay import Trace, load
 
+from tests.end_to_end.commands import TIMEOUT, start_interlock
 from tests.support.postgresql import Postgresql
 from tests.support.servers import ServerProcess
 from tests.support.shared_data import workflows_folder
@@ -47,18 +47,8 @@ class Replay:
 
     def __init__(self, trace: Path, server: ServerProcess, *options: str) -> None:
         self.name = f"{trace.name} of {time.time_ns()}"
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.support.server_main", "replay", str(trace)),
-                *("--server", server.target, "--name", self.name, "--json", *options),
-            ],
-            # It ends when these tests do.
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={k: v for k, v in os.environ.items() if not k.startswith("INTERLOCK_")},
-        )
+        options = ("--server", server.target, "--name", self.name, "--json", *options)
+        self._process = start_interlock("replay", trace, *options)
 
     def close(self) -> None:
         self._process.kill()
@@ -83,7 +73,7 @@ class Replay:
 
     def end(self) -> tuple[int, str, str]:
         """Wait for the end; answer the exit code and what it said."""
-        out, err = self._process.communicate(timeout=60)
+        out, err = self._process.communicate(timeout=TIMEOUT)
         return self._process.returncode, out, err
 
     def outcome(self) -> dict[str, Any]:
@@ -264,7 +254,7 @@ def test_a_worker_process_that_dies_ends_the_replay(
     workflows: Path, interlock_on_sqlite_file: ServerProcess
 ) -> None:
     server = interlock_on_sqlite_file
-    options = ("--time-scale", "1", "--processes", "2")
+    options = ("--time-scale", "0.1", "--processes", "2")
     with closing(Replay(workflows / PROCESS, server, *options)) as replay:
         replay.wait_until_it_plays()
         replay.kill_a_worker_process()
