@@ -5,6 +5,7 @@ The command checks its own work; here some of that is asked of the server once m
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from interlock.v1.state_pb2 import STATE_TYPE_COMPLETED, STATE_TYPE_RUNNING, Sta
 from interlock.v1.task_run_pb2 import TaskRun, TaskRunFilter
 from interlock_server.replay import Trace, load
 
-from tests.end_to_end.commands import TIMEOUT, start_interlock
+from tests.end_to_end.commands import TIMEOUT, interlock, interlock_on_terminal, start_interlock
 from tests.support.postgresql import Postgresql
 from tests.support.servers import ServerProcess
 from tests.support.shared_data import workflows_folder
@@ -207,7 +208,7 @@ def test_a_replay_goes_on_by_itself_when_the_server_is_killed_and_restarted(
                     flow_run_ids=[flow_run.id], state_types=[STATE_TYPE_COMPLETED]
                 )
                 while client.count_task_runs(completed) < 100:
-                    pass
+                    time.sleep(0.01)
                 server.kill()
             server.start()
             with Client(server.target) as client:
@@ -273,6 +274,31 @@ def test_without_logs_there_are_none(
         summary = replay.outcome()
     with Client(server.target) as client:
         assert list(client.list_logs(summary["flow_run_id"])) == []
+
+
+def test_on_a_terminal_there_is_a_progress_display_and_a_table(
+    workflows: Path, interlock_on_sqlite_file: ServerProcess
+) -> None:
+    shown = interlock_on_terminal(
+        *("replay", workflows / PROCESS, "--server", interlock_on_sqlite_file.target)
+    )
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert "2/2 0 running" in plain
+    assert "agrees" in plain
+
+
+def test_in_a_pipe_there_are_plain_lines_and_a_table(
+    workflows: Path, interlock_on_sqlite_file: ServerProcess
+) -> None:
+    server = interlock_on_sqlite_file
+    ended = interlock("replay", workflows / PROCESS, "--server", server.target)
+    assert ended.returncode == 0
+    assert ended.stderr.splitlines()[-1] == "done: 2 of 2 tasks ended, 0 running"
+    rows = [re.split("  +", line.strip()) for line in ended.stdout.splitlines()]
+    assert ["exact sequences of states", "5", "5", "agrees"] in rows
+    assert ["task runs that ran twice", "1", "1", "agrees"] in rows
+    assert "FAILED, of 5 tasks 1 failed, 3 never ran." in ended.stdout
+    assert "\x1b" not in ended.stdout
 
 
 def test_what_is_no_trace_is_refused_in_one_line(
