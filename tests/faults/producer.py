@@ -19,7 +19,7 @@ from tests.faults.history import History
 _WINDOW = 8
 """How many batches are under way."""
 
-_PAUSE = 0.05
+_PAUSE = 0.3
 """Seconds between a stream that broke and the next one."""
 
 _SECOND = 1_000_000

@@ -53,8 +53,13 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         port: int | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
-        """Prepare a server; `options` are further ones of `interlock server start`."""
+        """Prepare a server.
+
+        `options` are further ones of `interlock server start`; `wrapper` is a command that runs
+        what is appended to it, in its own process and in a world of its own making.
+        """
         self.port = port or ports.free()
         # Not pytest's own directory: a socket's path must be short.
         self._temporary = TemporaryDirectory(prefix="interlock-")
@@ -62,6 +67,7 @@ class ServerProcess:
         self.database_url = database_url or sqlite_url(self.home / "interlock.db")
         self.admin_socket = self.home / "admin.sock"
         self._options = options
+        self._wrapper = wrapper
         self._environment = _without_settings(os.environ) | {
             "INTERLOCK_HOME": str(self.home),
             **(environment or {}),
@@ -182,7 +188,14 @@ class ServerProcess:
 
     @property
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "tests.support.server_main", "server", "start"]
+        command = [
+            *self._wrapper,
+            sys.executable,
+            "-m",
+            "tests.support.server_main",
+            "server",
+            "start",
+        ]
         command += ["--port", str(self.port), "--database", self.database_url]
         return [*command, "--admin-socket", str(self.admin_socket), *self._options]
 

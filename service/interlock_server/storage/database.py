@@ -15,7 +15,7 @@ from interlock_server.storage.facts import Facts, Needs
 
 T = TypeVar("T")
 
-READ_TIMEOUT = 30.0
+READ_TIMEOUT = 15.0
 """Seconds that one read may take. The longest useful read is a page of a list; what takes longer
 holds a connection that others wait for."""
 

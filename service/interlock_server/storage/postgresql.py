@@ -54,13 +54,13 @@ T = TypeVar("T")
 OLDEST = 130000
 """PostgreSQL 13, the first one with transaction ids of 64 bits (`pg_current_xact_id`)."""
 
-CONNECT_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 3.0
 """Seconds to wait for a connection before the database counts as away."""
 
-STATEMENT_TIMEOUT = 10.0
+STATEMENT_TIMEOUT = 8.0
 """Seconds that one statement of a batch may take. All of a batch takes a tenth of one."""
 
-_PATIENCE = 2.0
+_PATIENCE = 1.0
 """Seconds beyond the server's own time-outs after which a connection is given up: it stalls."""
 
 _WRITER_SETTINGS = {

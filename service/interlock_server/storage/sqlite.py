@@ -291,8 +291,9 @@ def _commit(connection: sqlite3.Connection, steps: Iterable[Write]) -> None:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         _rollback(connection)
-        if _name(error).startswith("SQLITE_IOERR"):
-            # Perhaps only the last step failed, the one that makes it durable.
+        if _name(error).startswith("SQLITE_IOERR_") and _name(error) != "SQLITE_IOERR_WRITE":
+            # Perhaps only the last step failed, the one that makes it durable. Where a write fails,
+            # that which marks the commit, the last one, was not made.
             raise OutcomeUnknownError(f"The disk of the database fails: {error}.") from error
         raise
 

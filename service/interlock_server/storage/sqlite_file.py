@@ -24,8 +24,17 @@ class DatabaseFile:
         return self._path is None or self._path.exists()
 
     def create(self) -> None:
-        """Make the file and its folder, unless they are there. Raises UnusableDatabaseError."""
-        if self._path is None or self._path.exists():
+        """Make the file and its folder, unless they are there.
+
+        Raises UnusableDatabaseError, also for a file that is there and can not be written.
+        """
+        if self._path is None:
+            return
+        if self._path.exists():
+            if not os.access(self._path, os.W_OK):
+                raise UnusableDatabaseError(
+                    f"The database {self._path} can not be written by this user."
+                )
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
