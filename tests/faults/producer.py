@@ -30,15 +30,24 @@ class Producer:
     """Appends lines to one log; when a stream breaks, it goes on from where the server is."""
 
     def __init__(
-        self, history: History, run_id: str, on_progress: Callable[[], None] = lambda: None
+        self,
+        history: History,
+        run_id: str,
+        on_progress: Callable[[], None] = lambda: None,
+        pause: float = _PAUSE,
+        text: str = "",
     ) -> None:
         self.id = uuid7()
         self._history = history
         self._run_id = run_id
         self._on_progress = on_progress
+        self._pause = pause
+        self._text = text
         self._unacknowledged: deque[AppendLogsRequest] = deque()
         self._fresh: Iterator[AppendLogsRequest] = iter(())
+        self._call: Any = None
         self.streams = 0
+        """How many streams were opened."""
 
     async def run(self, target: str, batches: int, lines: int, patience: float) -> None:
         """Append so many batches of so many lines; return when all of them are durable.
@@ -54,11 +63,16 @@ class Producer:
                 if self._history.progress > known:
                     known, deadline = self._history.progress, now() + patience
                 assert now() < deadline, f"No stream of {self.id} gets through."
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(self._pause)
+
+    def break_off(self) -> None:
+        """Cancel the stream that is open; the next one goes on."""
+        if self._call is not None:
+            self._call.cancel()
 
     def _make(self, batches: int, lines: int) -> Iterator[AppendLogsRequest]:
         for b in range(batches):
-            texts = [f"{self.id}: batch {b} line {i}" for i in range(lines)]
+            texts = [f"{self.id}: batch {b} line {i} {self._text}" for i in range(lines)]
             number = self._history.appended(self.id, self._run_id, texts)
             records = pack([(b * _SECOND, _INFO, "load", text, "", False) for text in texts])
             yield AppendLogsRequest(
@@ -68,7 +82,7 @@ class Producer:
     async def _stream(self, stub: Any) -> bool:
         """Work on one stream; answer whether all is done."""
         self.streams += 1
-        call = stub.AppendLogs(wait_for_ready=True)
+        self._call = call = stub.AppendLogs(wait_for_ready=True)
         try:
             # Without a number it asks what is durable already.
             await call.write(AppendLogsRequest(producer_id=self.id))
@@ -85,6 +99,12 @@ class Producer:
                 if not self._take(await call.read()):
                     return False
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        except asyncio.CancelledError:
+            # So it is told, too, that the stream was broken off.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
             return False
         finally:
             call.cancel()

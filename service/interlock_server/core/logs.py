@@ -243,9 +243,9 @@ class TailEnd(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TailPart:
-    """A part of a log that is followed: decompressed chunks, and in the last part the end."""
+    """A part of a log that is followed: a decompressed chunk, or in the last part the end."""
 
-    chunks: tuple[tuple[LogChunk, bytes], ...]
+    chunk: tuple[LogChunk, bytes] | None
     next_ordinal: int
     end: TailEnd | None = None
 
@@ -269,17 +269,17 @@ async def follow(
             while chunks := await log_queries.list_chunks(
                 database, query, from_ordinal, False, _CHUNKS_AT_ONCE
             ):
-                fresh = [chunk for chunk in chunks if chunk.last_ordinal >= from_ordinal]
-                if fresh:
-                    parts = tuple([(chunk, await decompress(chunk)) for chunk in fresh])
-                    from_ordinal = fresh[-1].last_ordinal + 1
-                    yield TailPart(parts, from_ordinal)
+                for chunk in chunks:
+                    if chunk.last_ordinal >= from_ordinal:
+                        from_ordinal = chunk.last_ordinal + 1
+                        # One at a time: a reader that is slow holds no more than that in memory.
+                        yield TailPart((chunk, await decompress(chunk)), from_ordinal)
                 if len(chunks) < _CHUNKS_AT_ONCE:
                     break
             if end is None and draining.is_set():
                 end = TailEnd.SERVER_DRAINING
             if end is not None:
-                yield TailPart((), from_ordinal, end)
+                yield TailPart(None, from_ordinal, end)
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), _POLL)

@@ -99,8 +99,8 @@ class LogService:
         following = logs.follow(engine.database, engine.signals, query, start, engine.draining)
         async with aclosing(following):
             async for part in following:
-                for chunk, data in part.chunks:
-                    found = [record for _, record in wanted.unpack(chunk, data)]
+                if part.chunk is not None:
+                    found = [record for _, record in wanted.unpack(*part.chunk)]
                     for records in log_records.parts(found, _MESSAGE_BYTES):
                         yield pb.TailLogsResponse(
                             records=records, next_ordinal=records[-1].ordinal + 1
