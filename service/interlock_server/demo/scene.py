@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from interlock import InterlockHandler
+from interlock import FlowRunContext, InterlockHandler
 from interlock.v1 import TaskRunFilter
 from rich.console import Console
 
@@ -24,70 +26,77 @@ from interlock_server.demo.summary import Outcome
 from interlock_server.demo.witness import Seen, WitnessedClient, WitnessHandler
 from interlock_server.demo.workflow import Counts, write_report
 
+logger = logging.getLogger("demo")
+
 FLOW = "index-standard-library"
 
 
 def run_demo(console: Console, folder: Path, packages: int | None, workers: int) -> int:
-    """Run it all and answer the exit code. Raises CanNotStartError, WorkFailedError, OSError."""
+    """Run it all and answer the exit code.
+
+    Args:
+        console: where to show it.
+        folder: where the database and the report are left; absolute.
+        packages: how many packages to index; None: all that there are.
+        workers: how many worker processes to start.
+
+    Raises CanNotStartError, WorkFailedError, InterlockError, OSError.
+    """
     library = standard_library()
     chosen = find_packages(library)[:packages]
     _say(console, f"Indexing {len(chosen)} packages of {library} with {workers} workers.")
-    with DemoServer(folder) as server:
+    reported = Seen()
+    with (
+        DemoServer(folder) as server,
+        WitnessedClient(server.target, reported, proposed_by="demo") as client,
+    ):
         _say(console, f"An Interlock server on {server.target} keeps states and logs in {folder}.")
-        reported = Seen()
-        with WitnessedClient(server.target, reported, proposed_by="demo") as client:
-            run_id, counts = _run_flow(
-                console, client, server.target, reported, chosen, workers, folder
-            )
-            kept = read_back(client, run_id)
-            verification = compare(reported, kept)
-            wanted = TaskRunFilter(flow_run_ids=[run_id])
-            outcome = Outcome(
-                run=client.get_flow_run(run_id),
-                tasks=list(client.list_task_runs(wanted)),
-                states=kept.states,
-                counts=counts,
-                verification=verification,
-                folder=folder,
-                database_url=server.database_url,
-            )
+        parameters = {"packages": len(chosen), "workers": workers}
+        created = client.create_flow_run(client.create_flow(FLOW), parameters=parameters)
+        with (
+            _logs_shipped(server.target, reported),
+            # Around the run's block, so that it also sees how the run ends.
+            progress(console, server.target, created.id, tasks=len(chosen) + 1),
+            client.enter_flow_run(created) as run,
+            Fleet(server.target, run.id, workers) as fleet,
+        ):
+            counts = index_library(run, fleet, chosen, folder, reported)
+        kept = read_back(client, run.id)
+        outcome = Outcome(
+            run=client.get_flow_run(run.id),
+            tasks=list(client.list_task_runs(TaskRunFilter(flow_run_ids=[run.id]))),
+            states=kept.states,
+            counts=counts,
+            verification=compare(reported, kept),
+            folder=folder,
+            database_url=server.database_url,
+        )
     summary.show(console, outcome)
-    return _verdict(console, verification)
+    return _verdict(console, outcome.verification)
 
 
-def _run_flow(
-    console: Console,
-    client: WitnessedClient,
-    target: str,
-    reported: Seen,
-    packages: list[Package],
-    workers: int,
-    folder: Path,
-) -> tuple[str, Counts]:
-    logger = logging.getLogger("demo")
+def index_library(
+    run: FlowRunContext, fleet: Fleet, packages: list[Package], folder: Path, reported: Seen
+) -> Counts:
+    """Fan out to the workers, then in to the task that writes the report: the flow itself."""
+    logger.info("%d packages to index", len(packages))
+    indexes, seen = fleet.index(largest_first(packages))
+    reported.merge(seen)
+    return run.run_task(write_report, indexes, folder)
+
+
+@contextmanager
+def _logs_shipped(target: str, reported: Seen) -> Iterator[None]:
     logger.setLevel(logging.INFO)
     handlers = [InterlockHandler(target), WitnessHandler(reported)]
     for handler in handlers:
         logging.getLogger().addHandler(handler)
     try:
-        flow = client.create_flow(FLOW)
-        parameters = {"packages": len(packages), "workers": workers}
-        created = client.create_flow_run(flow, parameters=parameters)
-        with (
-            # Outside of the run's block, so that it also sees how the run ends.
-            progress(console, target, created.id, len(packages) + 1),
-            client.enter_flow_run(created) as run,
-        ):
-            logger.info("%d packages, %d workers", len(packages), workers)
-            with Fleet(target, run.id, workers) as fleet:
-                indexes, seen = fleet.index(largest_first(packages))
-            reported.merge(seen)
-            counts = run.run_task(write_report, indexes, folder)
+        yield
     finally:
         for handler in handlers:
             logging.getLogger().removeHandler(handler)
             handler.close()
-    return run.id, counts
 
 
 def _verdict(console: Console, verification: Verification) -> int:

@@ -29,7 +29,7 @@ class CanNotStartError(Exception):
 
 
 class DemoServer:
-    """A server on a free port, with its database and log in a folder. Leave the block to stop it."""
+    """A server on a free port, its database and log in a folder. Leave the block to stop it."""
 
     def __init__(self, folder: Path) -> None:
         self.database_url = f"sqlite+aiosqlite:///{folder / 'interlock.db'}"
@@ -67,7 +67,7 @@ class DemoServer:
                 stdout=log,
                 stderr=log,
                 env=environment | {"INTERLOCK_HOME": self._home.name},
-                # Ctrl-C is for the demo, which stops the server when the workers have had their say.
+                # Ctrl-C is for the demo, which stops the server after the workers.
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_TIMEOUT

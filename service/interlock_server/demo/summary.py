@@ -54,7 +54,7 @@ def spans(run: FlowRun, tasks: Sequence[TaskRun]) -> list[Span]:
     return [
         Span(
             name=task.name,
-            worker=task.labels["worker"] if "worker" in task.labels else "main",
+            worker=task.labels.get("worker", "main"),
             start=(task.start_time.ToMicroseconds() - began) / 1e6,
             end=(task.end_time.ToMicroseconds() - began) / 1e6,
             retried=task.run_count > 1,
