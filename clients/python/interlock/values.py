@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,6 +21,9 @@ from interlock.v1.state_pb2 import (
     StateType,
 )
 from interlock.v1.task_run_pb2 import TaskRun, TaskRunRetryPolicy
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 Seconds: TypeAlias = float | timedelta
 """A length of time: a number of seconds, or a timedelta."""
@@ -165,3 +168,13 @@ def task_run_retries(
         delays=[duration(each) for each in delays],
         jitter_factor=jitter_factor,
     )
+
+
+def maybe(convert: Callable[[T], R], value: T | None) -> R | None:
+    """Convert a value that is given; None stays None."""
+    return None if value is None else convert(value)
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """Answer the fields that are not None, in the order in which they are named."""
+    return {name: value for name, value in fields.items() if value is not None}

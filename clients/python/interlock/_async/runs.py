@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from interlock import context, states, values
 from interlock._async import transport
+from interlock._async.services import Services
 from interlock.errors import InterlockError, TransitionAborted, TransitionRejected
 from interlock.ids import uuid7
 from interlock.v1.flow_pb2 import Flow
@@ -28,9 +29,6 @@ from interlock.v1.state_pb2 import (
     StateDraft,
 )
 from interlock.values import Seconds, StateLike
-
-if TYPE_CHECKING:
-    from interlock._async.client import AsyncClient
 
 T = TypeVar("T")
 
@@ -61,8 +59,8 @@ class AsyncRunContext:
     retry_in: float | None
     """In how many seconds the run is to be tried again, once its failure was answered so."""
 
-    def __init__(self, client: AsyncClient, run_id: str) -> None:
-        self._client = client
+    def __init__(self, services: Services, run_id: str) -> None:
+        self._services = services
         self.id = run_id
         self.decision = None
         self.retry_in = None
@@ -187,16 +185,16 @@ class AsyncRunContext:
         _logger.error("%s crashed: %s", self._title, describe(error))
         if self._ended:
             return
-        client = self._client
+        services = self._services
         try:
-            self._client = client.with_timeout(_LAST_WORDS)
+            self._services = services.with_timeout(_LAST_WORDS)
             decision = await self._propose(states.crashed(describe(error)), uuid7())
             self.decision = decision
             await self._stop_if_told(decision)
         except InterlockError as failure:
             error.add_note(f"interlock: {self._title} could not report this crash: {failure}")
         finally:
-            self._client = client
+            self._services = services
 
     async def _stop_if_told(self, decision: Decision) -> None:
         # CANCELLING says that someone wants the run to stop; that it has stopped is ours to say.
@@ -229,13 +227,13 @@ class AsyncFlowRunContext(AsyncRunContext):
 
     def __init__(
         self,
-        client: AsyncClient,
+        services: Services,
         *,
         flow: Flow | str = "",
         run_id: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(client, run_id)
+        super().__init__(services, run_id)
         self._flow = flow
         self._options = options or {}
         self._numbers: dict[str, int] = {}
@@ -266,7 +264,7 @@ class AsyncFlowRunContext(AsyncRunContext):
         if not dynamic_key:
             self._numbers[task_key] = number + 1
         return AsyncTaskRunContext(
-            self._client,
+            self._services,
             flow_run_id=self.id,
             task_key=task_key,
             options={
@@ -323,11 +321,11 @@ class AsyncFlowRunContext(AsyncRunContext):
             return
         flow = self._flow
         if isinstance(flow, str):
-            flow = await self._client.create_flow(flow)
-        self.id = (await self._client.create_flow_run(flow, **self._options)).id
+            flow = await self._services.create_flow(flow)
+        self.id = (await self._services.create_flow_run(flow, **self._options)).id
 
     async def _propose(self, draft: StateDraft, proposal_id: str) -> Decision:
-        return await self._client.set_flow_run_state(self.id, draft, proposal_id=proposal_id)
+        return await self._services.set_flow_run_state(self.id, draft, proposal_id=proposal_id)
 
     def _enter(self) -> None:
         context.flow_run_id.set(self.id)
@@ -343,26 +341,26 @@ class AsyncTaskRunContext(AsyncRunContext):
 
     def __init__(
         self,
-        client: AsyncClient,
+        services: Services,
         *,
         flow_run_id: str,
         task_key: str,
         options: Mapping[str, Any],
     ) -> None:
-        super().__init__(client, "")
+        super().__init__(services, "")
         self._flow_run_id = flow_run_id
         self._task_key = task_key
         self._options = options
 
     async def _create(self) -> None:
         if not self.id:
-            run = await self._client.create_task_run(
+            run = await self._services.create_task_run(
                 self._task_key, flow_run=self._flow_run_id, **self._options
             )
             self.id = run.id
 
     async def _propose(self, draft: StateDraft, proposal_id: str) -> Decision:
-        return await self._client.set_task_run_state(self.id, draft, proposal_id=proposal_id)
+        return await self._services.set_task_run_state(self.id, draft, proposal_id=proposal_id)
 
     def _enter(self) -> None:
         context.flow_run_id.set(self._flow_run_id)

@@ -6,11 +6,11 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import grpc
 
 from interlock._sync import transport
+from interlock._sync.calls import Calls
 from interlock.errors import InterlockError, Unavailable, from_rpc_error
 from interlock.v1.log_pb2 import (
     TAIL_END_SERVER_DRAINING,
@@ -20,10 +20,6 @@ from interlock.v1.log_pb2 import (
     TailEnd,
     TailLogsRequest,
 )
-
-if TYPE_CHECKING:
-    from interlock._sync.client import Client
-
 
 _LONG_LIVED = 30.0
 """A stream that lived for so many seconds was connected, though it had nothing to say: what broke
@@ -35,12 +31,12 @@ class LogTail:
 
     def __init__(
         self,
-        client: Client,
+        calls: Calls,
         run_id: str,
         filter: LogFilter | None,  # noqa: A002 - the contract's word
         from_ordinal: int,
     ) -> None:
-        self._client = client
+        self._calls = calls
         self._run_id = run_id
         self._filter = filter
         self.next_ordinal: int = from_ordinal
@@ -50,7 +46,7 @@ class LogTail:
 
     def __iter__(self) -> Generator[LogRecord]:
         """Hand out the records in the order of the log. Raises NotFound, or Unavailable."""
-        attempts = self._client._attempts(replay=True)
+        attempts = self._calls.attempts(replay=True)
         while not self.end:
             attempts.begin()
             began, progress = time.monotonic(), False
@@ -60,7 +56,7 @@ class LogTail:
             # A stream that ends without saying why was cut: by a proxy, by a server that goes away.
             error: InterlockError = Unavailable("the stream of the log was cut", retry_after=0.0)
             try:
-                with closing(transport.tail(self._client._stubs, request)) as stream:
+                with closing(transport.tail(self._calls.stubs, request)) as stream:
                     for response in stream:
                         progress = True
                         for record in response.records:
@@ -73,7 +69,7 @@ class LogTail:
             except grpc.RpcError as failure:
                 error = from_rpc_error(failure)
             if progress or time.monotonic() - began > _LONG_LIVED:
-                attempts = self._client._attempts(replay=True)
+                attempts = self._calls.attempts(replay=True)
             delay = attempts.delay_after(error)
             if delay is None:
                 raise error
