@@ -15,87 +15,75 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from interlock import states as states
-    from interlock._async.client import AsyncClient as AsyncClient
-    from interlock._async.runs import (
-        AsyncFlowRunContext as AsyncFlowRunContext,
-    )
-    from interlock._async.runs import (
-        AsyncTaskRunContext as AsyncTaskRunContext,
-    )
-    from interlock._async.tail import AsyncLogTail as AsyncLogTail
-    from interlock._service_config import service_config as service_config
-    from interlock._sync.client import Client as Client
-    from interlock._sync.runs import (
-        FlowRunContext as FlowRunContext,
-    )
-    from interlock._sync.runs import (
-        TaskRunContext as TaskRunContext,
-    )
-    from interlock._sync.tail import LogTail as LogTail
+    from interlock import states
+    from interlock._async.client import AsyncClient
+    from interlock._async.runs import AsyncFlowRunContext, AsyncTaskRunContext
+    from interlock._async.tail import AsyncLogTail
+    from interlock._service_config import service_config
+    from interlock._sync.client import Client
+    from interlock._sync.runs import FlowRunContext, TaskRunContext
+    from interlock._sync.tail import LogTail
     from interlock.errors import (
-        Aborted as Aborted,
+        Aborted,
+        AlreadyExists,
+        Cancelled,
+        DataLoss,
+        DeadlineExceeded,
+        FailedPrecondition,
+        FieldViolation,
+        InterlockError,
+        Internal,
+        InvalidArgument,
+        NotFound,
+        OutOfRange,
+        PermissionDenied,
+        ResourceExhausted,
+        TransitionAborted,
+        TransitionRefused,
+        TransitionRejected,
+        Unauthenticated,
+        Unavailable,
+        Unimplemented,
     )
-    from interlock.errors import (
-        AlreadyExists as AlreadyExists,
-    )
-    from interlock.errors import (
-        Cancelled as Cancelled,
-    )
-    from interlock.errors import (
-        DataLoss as DataLoss,
-    )
-    from interlock.errors import (
-        DeadlineExceeded as DeadlineExceeded,
-    )
-    from interlock.errors import (
-        FailedPrecondition as FailedPrecondition,
-    )
-    from interlock.errors import (
-        FieldViolation as FieldViolation,
-    )
-    from interlock.errors import (
-        InterlockError as InterlockError,
-    )
-    from interlock.errors import (
-        Internal as Internal,
-    )
-    from interlock.errors import (
-        InvalidArgument as InvalidArgument,
-    )
-    from interlock.errors import (
-        NotFound as NotFound,
-    )
-    from interlock.errors import (
-        OutOfRange as OutOfRange,
-    )
-    from interlock.errors import (
-        PermissionDenied as PermissionDenied,
-    )
-    from interlock.errors import (
-        ResourceExhausted as ResourceExhausted,
-    )
-    from interlock.errors import (
-        TransitionAborted as TransitionAborted,
-    )
-    from interlock.errors import (
-        TransitionRefused as TransitionRefused,
-    )
-    from interlock.errors import (
-        TransitionRejected as TransitionRejected,
-    )
-    from interlock.errors import (
-        Unauthenticated as Unauthenticated,
-    )
-    from interlock.errors import (
-        Unavailable as Unavailable,
-    )
-    from interlock.errors import (
-        Unimplemented as Unimplemented,
-    )
-    from interlock.ids import uuid7 as uuid7
-    from interlock.logs import InterlockHandler as InterlockHandler
-    from interlock.retry import RetryPolicy as RetryPolicy
+    from interlock.ids import uuid7
+    from interlock.logs import InterlockHandler
+    from interlock.retry import RetryPolicy
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "AsyncClient",
+    "AsyncFlowRunContext",
+    "AsyncLogTail",
+    "AsyncTaskRunContext",
+    "Cancelled",
+    "Client",
+    "DataLoss",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "FieldViolation",
+    "FlowRunContext",
+    "InterlockError",
+    "InterlockHandler",
+    "Internal",
+    "InvalidArgument",
+    "LogTail",
+    "NotFound",
+    "OutOfRange",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "RetryPolicy",
+    "TaskRunContext",
+    "TransitionAborted",
+    "TransitionRefused",
+    "TransitionRejected",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "service_config",
+    "states",
+    "uuid7",
+]
 
 _HOMES = {
     "AsyncClient": "_async.client",
@@ -110,42 +98,16 @@ _HOMES = {
     "TaskRunContext": "_sync.runs",
     "service_config": "_service_config",
     "uuid7": "ids",
-} | dict.fromkeys(
-    (
-        "Aborted",
-        "AlreadyExists",
-        "Cancelled",
-        "DataLoss",
-        "DeadlineExceeded",
-        "FailedPrecondition",
-        "FieldViolation",
-        "InterlockError",
-        "Internal",
-        "InvalidArgument",
-        "NotFound",
-        "OutOfRange",
-        "PermissionDenied",
-        "ResourceExhausted",
-        "TransitionAborted",
-        "TransitionRefused",
-        "TransitionRejected",
-        "Unauthenticated",
-        "Unavailable",
-        "Unimplemented",
-    ),
-    "errors",
-)
-
-__all__ = [*sorted(_HOMES), "states"]
+}
+"""The modules of what is not in `errors`."""
 
 
 def __getattr__(name: str) -> Any:
     if name == "states":
         return import_module("interlock.states")
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'interlock' has no attribute {name!r}")
-    value = getattr(import_module(f"interlock.{home}"), name)
+    value = getattr(import_module(f"interlock.{_HOMES.get(name, 'errors')}"), name)
     globals()[name] = value
     return value
 
