@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 
+RUN_LOGGER = "interlock.run"
+"""Where the tracebacks of failed runs go: the one logger of ours whose records are shipped."""
+
 flow_run_id: ContextVar[str] = ContextVar("interlock_flow_run_id", default="")
 """The id of the flow run that the current code is part of; empty: none."""
 

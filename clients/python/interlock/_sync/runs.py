@@ -33,10 +33,7 @@ from interlock.values import Seconds, StateLike
 
 T = TypeVar("T")
 
-RUN_LOGGER = "interlock.run"
-"""Where the tracebacks of failed runs go: the one logger of ours whose records are shipped."""
-
-_logger = logging.getLogger(RUN_LOGGER)
+_logger = logging.getLogger(context.RUN_LOGGER)
 
 _LAST_WORDS = 5.0
 """How many seconds a process that ends may take to say so."""

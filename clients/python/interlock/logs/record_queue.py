@@ -1,0 +1,148 @@
+"""The bounded queue between those who log and the thread that ships.
+
+What it promises: putting something in never waits for whoever takes it out. Beyond the limits a
+record is dropped and counted, and its place is kept: before the next record that is put in, or at
+the next mark that is taken out, stand words that say how many are missing there.
+
+`lock` guards the counters; the outbox uses it, too, so that all counts fit together.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from interlock.logs.records import Entry, Line, clock, own_line, size_of
+
+_MOST_RUNS = 10_000
+"""How many runs that have not ended are remembered; beyond them the oldest just falls silent."""
+
+
+@dataclass(slots=True)
+class Mark:
+    """A place in the queue: what is before it is to be sent at once, or a run has ended there."""
+
+    done: threading.Event | None = None
+    """Set once all that is before the mark is durable, or refused."""
+    run_id: str = ""
+    """The log of the run that has ended; empty: none."""
+
+
+Item: TypeAlias = Entry | Mark | None
+"""What is in the queue. None just wakes whoever takes things out."""
+
+
+@dataclass(slots=True)
+class _Dropped:
+    """Records of one run that found the queue full."""
+
+    count: int = 0
+    first_us: int = 0
+    last_us: int = 0
+
+
+class RecordQueue:
+    """Records on their way from many threads to one."""
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        """Make an empty queue; the limits are how many records, and bytes of them, may wait."""
+        # Re-entrant: a signal handler may log while its thread is in here.
+        self.lock = threading.RLock()
+        self.put_records = self.taken_records = self.dropped_records = 0
+        self._put_bytes = self._taken_bytes = 0
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._dropped: dict[str, _Dropped] = {}
+        self._runs: dict[str, bool] = {}
+        """The runs that something was logged for and that have not ended, as far as we know."""
+
+    # In: those who log
+
+    def offer(self, run_id: str, line: Line) -> bool:
+        """Put a record in; False: the queue is full, and the record was dropped."""
+        size = size_of(line)
+        with self.lock:
+            if (
+                self.put_records - self.taken_records >= self._max_records
+                or self._put_bytes - self._taken_bytes + size > self._max_bytes
+            ):
+                self._drop(run_id, line[0])
+                return False
+            for words in self._words_of_drops():
+                self._put(words)
+            self._put(Entry(run_id, line, size))
+            return True
+
+    def end_run(self, run_id: str) -> None:
+        """Put in that a run has ended, if anything was logged for it."""
+        with self.lock:
+            if self._runs.pop(run_id, False):
+                self._items.put(Mark(run_id=run_id))
+
+    def mark(self) -> threading.Event:
+        """Answer an event that is set once all that is in by now is durable, or refused."""
+        done = threading.Event()
+        self._items.put(Mark(done=done))
+        return done
+
+    def wake(self) -> None:
+        """Make whoever waits in `get` look around."""
+        self._items.put(None)
+
+    # Out: one thread at a time
+
+    def get(self, timeout: float | None) -> Item:
+        """Wait for the next item, for `timeout` seconds if one is given. Raises queue.Empty."""
+        if timeout is None or timeout > 0:
+            return self._items.get(timeout=timeout)
+        return self._items.get_nowait()
+
+    def take(self, item: Item) -> list[Entry]:
+        """Count an item from `get` as taken; answer the records that stand in its place."""
+        with self.lock:
+            if isinstance(item, Entry):
+                self.taken_records += 1
+                self._taken_bytes += item.size
+                return [item]
+            # Nothing was put in since these were dropped, or they would have been told then: this
+            # is their place.
+            return self._words_of_drops()
+
+    # With the lock held
+
+    def _put(self, entry: Entry) -> None:
+        self.put_records += 1
+        self._put_bytes += entry.size
+        if entry.run_id not in self._runs:
+            self._runs[entry.run_id] = True
+            if len(self._runs) > _MOST_RUNS:
+                del self._runs[next(iter(self._runs))]
+        self._items.put(entry)
+
+    def _drop(self, run_id: str, time_us: int) -> None:
+        if not self._dropped:
+            # So that it is told even if nothing more is logged.
+            self.wake()
+        dropped = self._dropped.setdefault(run_id, _Dropped(first_us=time_us))
+        dropped.count += 1
+        dropped.last_us = time_us
+        self.dropped_records += 1
+
+    def _words_of_drops(self) -> list[Entry]:
+        """Answer records that say how many were dropped, to stand where those would stand."""
+        if not self._dropped:
+            return []
+        entries = []
+        for run_id, dropped in self._dropped.items():
+            first, last = clock(dropped.first_us), clock(dropped.last_us)
+            line = own_line(
+                dropped.first_us,
+                f"{dropped.count:,} log records were dropped here, made from {first} to {last} UTC:"
+                " the queue of the log handler was full",
+            )
+            entries.append(Entry(run_id, line, size_of(line)))
+        self._dropped.clear()
+        return entries
