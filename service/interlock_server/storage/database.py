@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import make_url
@@ -99,6 +100,9 @@ class Database(Protocol):
 
     async def migrate(self, work: Callable[[Any], T]) -> T:
         """Run work with a synchronous connection on which a schema change is atomic."""
+
+    def migration_turn(self, connection: Any) -> AbstractContextManager[None]:
+        """Keep other migrators out while this one works on its connection."""
 
     async def close(self) -> None:
         """Close all connections. May be called twice."""

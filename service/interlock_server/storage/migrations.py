@@ -26,9 +26,6 @@ _VERSION_TABLE = "alembic_version"
 _LOOK_TIMEOUT = 3.0
 """Seconds that reading the revision may take: health hangs on it."""
 
-_ADVISORY_LOCK = 0x1_7E_10_CC
-"""Migrators of one PostgreSQL database take turns by it. On SQLite the write lock does that."""
-
 
 class RevisionNotFoundError(StorageError):
     """A revision that this server does not know."""
@@ -158,7 +155,7 @@ async def upgrade(
         if progress is not None:
             progress(step, False)
         try:
-            await database.migrate(_applying(step))
+            await database.migrate(_applying(database, step))
         except StorageError:
             raise
         except Exception as error:
@@ -172,18 +169,9 @@ async def upgrade(
             progress(step, True)
 
 
-def _applying(step: Revision) -> Callable[[Connection], None]:
+def _applying(database: Database, step: Revision) -> Callable[[Connection], None]:
     def apply(connection: Connection) -> None:
-        locked = connection.dialect.name == "postgresql"
-        if locked:
-            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
-            connection.commit()
-        try:
+        with database.migration_turn(connection):
             command.upgrade(_config(connection), step.id)
-        finally:
-            if locked and not connection.invalidated:
-                connection.rollback()
-                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_ADVISORY_LOCK})")
-                connection.commit()
 
     return apply

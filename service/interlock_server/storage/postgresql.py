@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -50,6 +51,9 @@ from interlock_server.storage.plan import (
 from interlock_server.storage.rows import Row, column_names
 
 T = TypeVar("T")
+
+_MIGRATION_LOCK = 0x1_7E_10_CC
+"""The advisory lock by which migrators of one database take turns."""
 
 OLDEST = 130000
 """PostgreSQL 13, the first one with transaction ids of 64 bits (`pg_current_xact_id`)."""
@@ -201,6 +205,19 @@ class PostgresqlDatabase:
             raise translate(error) from error
         finally:
             await engine.dispose()
+
+    @contextmanager
+    def migration_turn(self, connection: Connection) -> Iterator[None]:
+        """See `Database.migration_turn`. The lock outlives the transactions of the migration."""
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})")
+        connection.commit()
+        try:
+            yield
+        finally:
+            if not connection.invalidated:
+                connection.rollback()
+                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})")
+                connection.commit()
 
     async def close(self) -> None:
         """See `Database.close`."""

@@ -7,7 +7,7 @@ import fcntl
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -194,6 +194,10 @@ class SqliteDatabase:
         finally:
             if engine is not self._engine:
                 await engine.dispose()
+
+    def migration_turn(self, connection: Connection) -> AbstractContextManager[None]:
+        """See `Database.migration_turn`: the write lock sees to it."""
+        return nullcontext()
 
     async def close(self) -> None:
         """See `Database.close`."""
