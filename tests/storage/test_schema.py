@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from interlock.ids import uuid7
 from interlock_server.storage import migrations
 from interlock_server.storage.database import Database, open_database
@@ -32,7 +34,10 @@ from sqlalchemy import (
     select,
 )
 
-from tests.support.servers import sqlite_url
+from tests.support.servers import ServerProcess, sqlite_url
+from tests.support.stubs import connected
+
+SERVING = HealthCheckResponse.SERVING
 
 DIALECTS = ["sqlite_file", "sqlite_memory", "postgresql_13", "postgresql_18"]
 
@@ -154,6 +159,20 @@ async def test_a_database_tells_where_its_schema_stands(database: Database) -> N
     full = await migrations.status(database)
     assert (full.current, full.servable, full.pending) == (empty.head, True, ())
     assert await migrations.current_revision(database) == empty.head
+
+
+@pytest.mark.parametrize("urls", ["postgresql_13", "postgresql_18"], indirect=True)
+def test_servers_that_start_at_once_on_an_empty_database_all_serve(urls: list[str]) -> None:
+    servers = [ServerProcess(urls[0]) for _ in range(3)]
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(ServerProcess.start, servers))
+        for server in servers:
+            with connected(server.target) as stubs:
+                assert stubs.health.Check(HealthCheckRequest()).status == SERVING
+    finally:
+        for server in servers:
+            server.close()
 
 
 # --- migrations over data -------------------------------------------------------------------------
