@@ -29,6 +29,8 @@ from interlock_server.replay.worker import TIMEOUT, Settings, Worker
 
 _PATIENCE = 5.0
 """Seconds that a server has for its first answer."""
+_MOST_PARENTS = 100
+"""Of how many parents a task run's inputs tell the ids: a thousand task runs go in one message."""
 _PARTING = 2.0
 """Seconds that a replay that was broken off may take to say so to the server."""
 
@@ -57,7 +59,6 @@ class Progress:
     total: int
     """How many tasks are to be played; those that never ran are not."""
     stage: str = "creating task runs"
-    submitted: int = 0
     running: int = 0
     ended: int = 0
 
@@ -124,7 +125,7 @@ class _Player:
         self._began = 0.0
 
     async def run(self) -> Report:
-        flow_run = await self._create()
+        flow_run = await self._create_flow_run()
         settings = Settings(
             trace=str(self._path),
             target=self._options.target,
@@ -136,6 +137,8 @@ class _Player:
         end = end_of(self._trace)
         worker = Worker(self._client, settings)
         try:
+            await self._create_task_runs(flow_run.id)
+            await self._client.set_flow_run_state(flow_run.id, states.running())
             worker.write(first_lines)
             async with self._pool(worker, settings) as pool:
                 seconds = await self._play(worker, pool)
@@ -169,12 +172,11 @@ class _Player:
             checks=tuple(checks),
         )
 
-    async def _create(self) -> FlowRun:
-        """Make the flow run and all its task runs, and start the flow run."""
+    async def _create_flow_run(self) -> FlowRun:
         client, options, trace = self._client, self._options, self._trace
         # Whoever starts a replay waits for an answer; later a server may be away for longer.
         await client.with_timeout(_PATIENCE).get_server_info()
-        flow_run = await client.create_flow_run(
+        return await client.create_flow_run(
             await client.create_flow(trace.name),
             name=options.name,
             parameters={
@@ -186,18 +188,19 @@ class _Player:
             },
             tags=["replay"],
         )
-        answers = await client.create_task_runs(
-            self._task_run(task, flow_run.id) for task in trace.tasks
+
+    async def _create_task_runs(self, flow_run_id: str) -> None:
+        answers = await self._client.create_task_runs(
+            self._task_run(task, flow_run_id) for task in self._trace.tasks
         )
-        for task, answer in zip(trace.tasks, answers, strict=True):
+        for answer in answers:
             if isinstance(answer, InterlockError):
                 raise answer
-            self._run_ids[task.id] = answer
-        await client.set_flow_run_state(flow_run.id, states.running())
-        return flow_run
 
     def _task_run(self, task: TraceTask, flow_run_id: str) -> CreateTaskRunRequest:
         script = self._scripts[task.id]
+        parents = [self._run_ids[parent] for parent in task.parents]
+        inputs = {"parents": parents} if len(parents) <= _MOST_PARENTS else {}
         return self._client.new_task_run(
             task.name,
             flow_run=flow_run_id,
@@ -206,7 +209,7 @@ class _Player:
             state=CREATED[0],
             retries=script.retries,
             retry_delay=[delay * self._options.time_scale for delay in script.retry_delays],
-            inputs={"parents": [self._run_ids[parent] for parent in task.parents]},
+            inputs=inputs,
             run_id=self._run_ids[task.id],
         )
 
@@ -244,7 +247,6 @@ class _Player:
     ) -> None:
         run_id = self._run_ids[task.id]
         problem = await worker.submit(self._scripts[task.id], run_id)
-        self._progress.submitted += 1
         if not problem:
             await self._sleep_until_begin(task.attempts[0])
             problem = await pool.play(task.id, run_id)

@@ -97,8 +97,7 @@ class ProcessPool:
 
     async def __aenter__(self) -> Self:
         try:
-            for member in self._members:
-                await member.start()
+            await asyncio.gather(*(member.start() for member in self._members))
         except BaseException:
             await self.__aexit__()
             raise
@@ -132,9 +131,12 @@ class _Member:
         self._process: Process | None = None
         self._listening: asyncio.Task[None] | None = None
         self._playing: dict[str, asyncio.Future[str]] = {}
-        self._finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[bool] = loop.create_future()
+        self._finished: asyncio.Future[int] = loop.create_future()
 
     async def start(self) -> None:
+        """Start the process, and wait until it can play."""
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "interlock_server.replay.worker_process"),
             stdin=PIPE,
@@ -144,6 +146,7 @@ class _Member:
         )
         self._listening = asyncio.create_task(self._listen(self._process))
         self._tell(asdict(self._settings))
+        await self._ready
 
     async def play(self, task_id: str, run_id: str) -> str:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -186,7 +189,9 @@ class _Member:
         assert process.stdout is not None
         async for line in process.stdout:
             message = json.loads(line)
-            if "undelivered" in message:
+            if "ready" in message:
+                self._ready.set_result(True)
+            elif "undelivered" in message:
                 self._finished.set_result(message["undelivered"])
             elif "error" in message:
                 self._playing[message["run_id"]].set_exception(
@@ -197,7 +202,7 @@ class _Member:
         self._break_off(WorkerProcessError(f"{self._settings.name} has ended before its work"))
 
     def _break_off(self, error: WorkerProcessError) -> None:
-        answers: list[asyncio.Future[Any]] = [*self._playing.values(), self._finished]
+        answers: list[asyncio.Future[Any]] = [*self._playing.values(), self._ready, self._finished]
         for answer in answers:
             if not answer.done():
                 answer.set_exception(error)

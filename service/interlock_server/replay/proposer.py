@@ -1,8 +1,9 @@
 """Proposes the states of task runs, those that come together in one batch."""
 
 import asyncio
+from collections.abc import Sequence
 
-from interlock import AsyncClient, InterlockError, values
+from interlock import AsyncClient, values
 from interlock.v1.state_pb2 import (
     VERDICT_WAIT,
     Decision,
@@ -68,15 +69,16 @@ class Proposer:
             self._sending = None
 
     async def _send_batch(self, batch: list[tuple[Proposal, asyncio.Future[Decision]]]) -> None:
-        answers: list[Decision | InterlockError]
+        answers: Sequence[Decision | Exception]
         try:
             answers = await self._client.set_task_run_states([proposal for proposal, _ in batch])
-        except InterlockError as error:
+        except Exception as error:
+            # Whatever it is, it belongs to those who wait.
             answers = [error] * len(batch)
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
                 continue
-            if isinstance(answer, InterlockError):
+            if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)

@@ -1,9 +1,9 @@
 """A worker that is a process of its own: `python -m interlock_server.replay.worker_process`.
 
-It reads lines of JSON: first its `Settings`; then `{"play": TASK_ID, "run_id": ID}` for each task,
-answered by `{"run_id": ID, "problem": TEXT}` or `{"run_id": ID, "error": TEXT}`; at last
-`{"finish": true}`, answered by `{"undelivered": LINES}`. Where its input ends without that, its
-owner is gone, and it drops everything.
+It reads lines of JSON: first its `Settings`, answered by `{"ready": true}` once it can begin; then
+`{"play": TASK_ID, "run_id": ID}` for each task, answered by `{"run_id": ID, "problem": TEXT}` or
+`{"run_id": ID, "error": TEXT}`; at last `{"finish": true}`, answered by `{"undelivered": LINES}`.
+Where its input ends without that, its owner is gone, and it drops everything.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ async def run() -> None:
     playing: set[asyncio.Task[None]] = set()
     async with AsyncClient(settings.target, timeout=TIMEOUT) as client:
         worker = Worker(client, settings)
+        _answer({"ready": True})
         async for line in orders:
             order = json.loads(line)
             if "finish" in order:
