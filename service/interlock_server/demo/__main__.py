@@ -9,11 +9,6 @@ from pathlib import Path
 from types import FrameType
 
 import click
-from interlock import InterlockError
-from rich.console import Console
-
-from interlock_server.demo.fleet import WorkFailedError
-from interlock_server.demo.server import CanNotStartError
 
 INTERRUPTED = 130
 """The exit code that a shell gives a command that Ctrl-C has ended."""
@@ -41,16 +36,26 @@ def demo(packages: int | None, workers: int, folder: Path) -> None:
     Ends with 0 only if all states and log lines that are read back from the server are exactly
     those that the workers reported.
     """
-    from interlock_server.demo.scene import run_demo
-
     signal.signal(signal.SIGTERM, _as_interrupt)
-    console = Console()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sys.exit(run_demo(console, folder.absolute(), packages, workers))
+        sys.exit(_run(folder, packages, workers))
     except KeyboardInterrupt:
         click.echo("Stopped. Nothing is left running.", err=True)
         sys.exit(INTERRUPTED)
+
+
+def _run(folder: Path, packages: int | None, workers: int) -> int:
+    # Imported here, so that Ctrl-C has its proper end from the first moment on.
+    from interlock import InterlockError
+    from rich.console import Console
+
+    from interlock_server.demo.fleet import WorkFailedError
+    from interlock_server.demo.scene import run_demo
+    from interlock_server.demo.server import CanNotStartError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return run_demo(Console(), folder.absolute(), packages, workers)
     except CanNotStartError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
