@@ -46,7 +46,7 @@ bench: $(DEVELOPMENT) ## Measure against echo and the raw drivers; writes benchm
 	@$(BIN)/python -m benchmarks $(BENCH_ARGUMENTS)
 
 clean: ## Remove what the other targets have set up.
-	rm -rf .venv .venv-floor .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-floor .cache .interlock-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
