@@ -166,6 +166,69 @@ def test_every_recorded_run_is_replayed_exactly(
     assert lines >= sum(len(a.logs) or 2 for task in trace.tasks for a in task.attempts)
 
 
+NEXTFLOW = """\
+task_id|name|status|attempt|exit|submit|duration|realtime
+1|done before|CACHED|1|0|1000|1000|900
+2|third time lucky|FAILED|1|1|1000|1000|900
+3|third time lucky|FAILED|2|1|3000|1000|900
+4|third time lucky|COMPLETED|3|0|4000|1000|900
+5|stopped|ABORTED|1|-|1000|3000|2000
+6|running at the end|RUNNING|1|-|1000|-|-
+"""
+JOBSTATE = """\
+0 INTERNAL *** DAGMAN_STARTED 1.0 ***
+1 moved SUBMIT 9.0 local - 1
+2 moved EXECUTE 9.0 local - 1
+4 moved JOB_EVICTED 9.0 local - 1
+5 moved EXECUTE 9.0 local - 1
+7 moved JOB_TERMINATED 9.0 local - 1
+7 moved JOB_SUCCESS 0 local - 1
+3 refused SUBMIT_FAILED 9.0 local - 2
+9 INTERNAL *** DAGMAN_FINISHED 0 ***
+"""
+
+
+@DIALECTS
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        (
+            "trace.txt",
+            NEXTFLOW.replace("|", "\t"),
+            {
+                "1": "Scheduled Pending Cached",
+                "2": "Scheduled Pending Running AwaitingRetry Retrying AwaitingRetry Retrying "
+                "Completed",
+                "5": "Scheduled Pending Running Cancelled",
+                "6": "Scheduled Pending",
+            },
+        ),
+        (
+            "jobstate.log",
+            JOBSTATE,
+            {
+                "moved": "Scheduled Pending Running Crashed Pending Running Completed",
+                "refused": "Scheduled Pending Crashed",
+            },
+        ),
+    ],
+)
+def test_each_way_to_end_becomes_its_states(
+    server: ServerProcess, tmp_path: Path, file: str, content: str, expected: dict[str, str]
+) -> None:
+    trace = tmp_path / file
+    trace.write_text(content)
+    with closing(Replay(trace, server, "--time-scale", "0.1")) as replay:
+        summary = replay.outcome()
+    assert summary["end"]["type"] == "FAILED"
+    with Client(server.target) as client:
+        found = {
+            key: " ".join(each.state.name for each in client.list_task_run_states(run))
+            for key, run in runs_of(client, summary["flow_run_id"]).items()
+        }
+    assert found == expected
+
+
 @DIALECTS
 def test_recorded_times_are_kept_scaled_by_several_processes(
     workflows: Path, server: ServerProcess
