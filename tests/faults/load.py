@@ -49,7 +49,7 @@ class Amount:
     """How many clients of each kind there are, and what each has to do."""
 
     setters: int = 16
-    runs: int = 8
+    runs: int = 6
     """How many flow runs each setter takes through their states, one call a proposal."""
     batchers: int = 2
     task_runs: int = 60

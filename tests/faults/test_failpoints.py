@@ -8,28 +8,37 @@ from interlock_server.storage import failpoints
 from tests.faults import readback
 from tests.faults.history import History
 from tests.faults.load import Amount, Load
+from tests.support.postgresql import ports
 from tests.support.servers import ServerProcess
 
-_FEW = Amount(setters=6, runs=4, batchers=1, task_runs=20, producers=2, batches=10)
+_FEW = Amount(setters=6, runs=8, batchers=1, task_runs=20, producers=2, batches=30)
+
+_VISIT = 6
+"""At which visit of a point the server dies: all kinds of clients have something under way then."""
 
 
-@pytest.mark.parametrize("point", failpoints.POINTS)
-async def test_a_crash_at_each_point_of_a_batch(database_url: str, point: str) -> None:
-    # At the eighth visit all kinds of clients have something under way.
-    dying = ServerProcess(database_url, environment={"INTERLOCK_FAILPOINTS": f"{point}=crash:8"})
+async def test_a_crash_at_each_point_of_a_batch(database_url: str) -> None:
     history = History()
-    following = ServerProcess(database_url, port=dying.port)
+    port = ports.free()
+    servers = [
+        ServerProcess(
+            database_url, port=port, environment={"INTERLOCK_FAILPOINTS": f"{point}=crash:{_VISIT}"}
+        )
+        for point in failpoints.POINTS
+    ]
+    last = ServerProcess(database_url, port=port)
     try:
-        await asyncio.to_thread(dying.start)
         async with asyncio.TaskGroup() as group:
-            group.create_task(Load(dying.target, history, _FEW).run())
-            await asyncio.to_thread(dying.wait_for_death)
-            await asyncio.to_thread(following.start)
+            group.create_task(Load(last.target, history, _FEW).run())
+            for dying in servers:
+                await asyncio.to_thread(dying.start)
+                await asyncio.to_thread(dying.wait_for_death)
+            await asyncio.to_thread(last.start)
         assert not history.unanswered
-        await readback.check(following.target, history)
+        await readback.check(last.target, history)
     finally:
-        await asyncio.to_thread(dying.close)
-        await asyncio.to_thread(following.close)
+        for server in (*servers, last):
+            await asyncio.to_thread(server.close)
 
 
 def test_failpoints_are_read_from_text() -> None:

@@ -1,8 +1,10 @@
 """`kill -9` of the server under load: all that was acknowledged is there, once."""
 
 import asyncio
+import logging
 
 import pytest
+from interlock import AsyncClient, InterlockHandler
 
 from tests.faults import load, readback
 from tests.faults.history import History
@@ -29,7 +31,30 @@ async def _kill_under_load(database_url: str, amount: load.Amount, shares: list[
 
 
 async def test_clients_carry_on_and_nothing_acknowledged_is_lost(database_url: str) -> None:
-    await _kill_under_load(database_url, load.SHORT, [0.15, 0.4, 0.7])
+    await _kill_under_load(database_url, load.SHORT, [0.2, 0.6])
+
+
+async def test_a_log_handler_carries_on_and_ships_each_record_once(database_url: str) -> None:
+    server = ServerProcess(database_url)
+    logger = logging.Logger("fleet")
+    try:
+        await asyncio.to_thread(server.start)
+        async with AsyncClient(server.target) as client:
+            run = await client.create_flow_run(await client.create_flow("flow"))
+            handler = InterlockHandler(server.target, run_id=run.id, batch_interval=0.01)
+            logger.addHandler(handler)
+            for i in range(3):
+                for j in range(2_000):
+                    logger.info("part %d line %d", i, j)
+                if i == 1:
+                    server.kill()
+                    await asyncio.to_thread(server.start)
+            assert await asyncio.to_thread(handler.flush, 60)
+            await asyncio.to_thread(handler.close)
+            lines = [record.message async for record in client.list_logs(run)]
+        assert lines == [f"part {i} line {j}" for i in range(3) for j in range(2_000)]
+    finally:
+        await asyncio.to_thread(server.close)
 
 
 @pytest.mark.soak

@@ -5,10 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
+
+from interlock_server.rpc.server import Addresses, Server
+from interlock_server.storage.database import open_database
 
 from tests.support.postgresql import ports
 
@@ -203,6 +207,20 @@ class ServerProcess:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
         self._process = None
+
+
+@asynccontextmanager
+async def in_this_process(database_url: str) -> AsyncIterator[str]:
+    """A server in the running event loop, for tests that look into it; answers its target."""
+    # Not pytest's own directory: a socket's path must be short.
+    with TemporaryDirectory(prefix="interlock-") as home:
+        addresses = Addresses("127.0.0.1", 0, Path(home) / "admin.sock")
+        server = Server(open_database(database_url), addresses)
+        port = await server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            await server.stop()
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
