@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "rules": set(),
     # Plays traces of other systems through the client; it knows the names of states.
     "replay": {"rules"},
+    # A workflow of its own, with workers and a server as processes: it calls nothing but commands.
+    "demo": set(),
 }
 """Which layers a layer may call, beside itself."""
 
@@ -28,7 +30,7 @@ SHARED = {"settings", "logging"}
 """Modules that belong to no layer; they import none either."""
 
 KEPT_TO = {
-    "google": {"rpc"},
+    "google": {"rpc", "cli", "replay", "demo"},
     "grpc": {"rpc", "cli"},
     "grpc_health": {"rpc", "cli"},
     "grpc_reflection": {"rpc"},
@@ -37,17 +39,18 @@ KEPT_TO = {
     "alembic": {"storage"},
     "asyncpg": {"storage"},
     "aiosqlite": {"storage"},
-    "sqlite3": {"storage"},
-    "click": {"cli"},
-    "rich": {"cli"},
+    # The version of SQLite is the library's: `interlock version` tells it.
+    "sqlite3": {"storage", "cli"},
+    "click": {"cli", "demo"},
+    "rich": {"cli", "demo"},
     "zstandard": {"core"},
 }
 """Which layers may import a package."""
 
 CLIENT_KEPT_TO = {
-    "interlock": {"rpc", "cli", "replay"},
+    "interlock": {"rpc", "cli", "replay", "demo"},
     # Ids are made alike on both sides.
-    "interlock.ids": {"rpc", "cli", "core", "storage", "replay"},
+    "interlock.ids": {"rpc", "cli", "core", "storage", "replay", "demo"},
 }
 """Which layers may import what of the client, whose stubs are protobuf."""
 
@@ -60,6 +63,8 @@ DIALECT_MODULES = {
     "storage/database.py": "opens the one that a URL names",
     "storage/tables.py": "types that differ in the schema itself",
     "settings.py": "the URL of the default database",
+    "cli/version.py": "tells the version of the library",
+    "demo/server.py": "the URL of the demo's database",
 }
 """Where a dialect's name may stand, and what for."""
 
