@@ -51,21 +51,21 @@ def main() -> None:
     if not wanted:
         sys.exit(f"Nothing is called {options.only}; there are: {', '.join(_MEASURES)}.")
     scale = QUICK if options.quick else FULL
-    began = time.monotonic()
+    machine = _machine() | {"quick": options.quick, "rounds": scale.rounds}
     results: list[Result] = []
-    machine = _machine()
+    began = time.monotonic()
     for dialect in options.dialect or _DIALECTS:
         try:
-            results.extend(_measured(dialect, wanted, scale, machine, console))
+            for result in _measured(dialect, wanted, scale, machine, console):
+                results.append(result)
+                # What is measured is not lost with what fails later.
+                machine["seconds"] = round(time.monotonic() - began)
+                write_json(_RESULTS, machine, results)
         except Unavailable as error:
             console.print(f"{dialect} is left out: {error}", style="yellow")
     print_table(results, console)
-    seconds = time.monotonic() - began
-    console.print(
-        f"{', '.join(f'{k} {v}' for k, v in machine.items())}; "
-        f"{'quick' if options.quick else 'full'}, {scale.rounds} rounds, {seconds:.0f} s."
-    )
-    write_json(_RESULTS, machine | {"quick": options.quick, "seconds": round(seconds)}, results)
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    console.print(f"All of it is in {_RESULTS}.")
 
 
 def _measured(
@@ -74,8 +74,9 @@ def _measured(
     with open_databases(dialect) as databases:
         machine[dialect] = databases.version
         for name in wanted:
-            with console.status(f"{dialect}: {name}"):
-                yield from _MEASURES[name](databases, scale)
+            began = time.monotonic()
+            yield from _MEASURES[name](databases, scale)
+            console.print(f"{dialect}: {name} took {time.monotonic() - began:.0f} s", style="dim")
 
 
 def _machine() -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _machine() -> dict[str, Any]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about a minute, less exact")
+    parser.add_argument("--quick", action="store_true", help="a minute or two, less exact")
     parser.add_argument("--dialect", action="append", choices=_DIALECTS)
     parser.add_argument("--only", metavar="WORD", help=f"of {', '.join(_MEASURES)}")
     return parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import median
 
 from interlock.v1 import server_pb2
 
@@ -22,12 +23,13 @@ def measure_start(databases: Databases, scale: Scale) -> list[Result]:
     url = databases.new()
     with plain_interlock_server(url) as server:
         make_running_runs(server, _RUNS)
-    seconds, memory = [], []
+    seconds, cpu, memory = [], [], []
     for _ in range(scale.starts):
         began = time.monotonic()
         with plain_interlock_server(url) as server, connected(server.target) as stubs:
             stubs.server.GetServerInfo(server_pb2.GetServerInfoRequest(), wait_for_ready=True)
             seconds.append(time.monotonic() - began)
+            cpu.append(server.cpu_seconds())
             memory.append(resident_bytes(server.pid) / 1024 / 1024)
     return [
         Result(
@@ -36,6 +38,7 @@ def measure_start(databases: Databases, scale: Scale) -> list[Result]:
             "s",
             Spread.of(seconds),
             target=Target(1.5, "value", at_most=True),
+            details={"CPU s": median(cpu)},
         ),
         Result("memory, idle", databases.dialect, "MiB", Spread.of(memory)),
     ]

@@ -10,8 +10,9 @@ class Scale:
     """Rounds, seconds and amounts; amounts are of one round."""
 
     rounds: int
+    warm_up: float
     seconds: float
-    """Of each round of unary calls."""
+    """Of each round of unary calls, before and while it counts."""
     transitions: int
     """In batches."""
     lines: int
@@ -20,5 +21,5 @@ class Scale:
     starts: int
 
 
-FULL = Scale(5, 3.0, 40_000, 800_000, 60_000, 5)
-QUICK = Scale(2, 1.0, 10_000, 160_000, 20_000, 3)
+FULL = Scale(5, 1.0, 3.0, 40_000, 800_000, 60_000, 5)
+QUICK = Scale(2, 0.5, 0.7, 8_000, 160_000, 20_000, 3)

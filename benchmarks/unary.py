@@ -25,13 +25,13 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.processes import ChildFailed
 from benchmarks.requests import SET_STATE, set_state
+from benchmarks.scale import Scale
 
 MOST_DRIVERS = 64
 """More in flight than this is several calls at once on each run."""
 
-_WARM_UP = 1.0
-_COOL_DOWN = 0.5
-"""Seconds before and after the window."""
+_COOL_DOWN = 0.3
+"""Seconds that drivers go on behind the window."""
 
 _PYTHON_CLIENTS = 2
 
@@ -53,13 +53,13 @@ def drive(
     target: str,
     run_ids: Sequence[str],
     in_flight: int,
-    seconds: float,
     window: AbstractContextManager[None],
+    scale: Scale,
 ) -> Driven:
-    """Call SetState, `in_flight` at once spread over the runs, with `window` open for `seconds`."""
+    """Call SetState, `in_flight` at once spread over the runs, with `window` open for a while."""
     run_ids = run_ids[: min(in_flight, MOST_DRIVERS)]
     streams = in_flight // len(run_ids)
-    duration = _WARM_UP + seconds + _COOL_DOWN
+    duration = scale.warm_up + scale.seconds + _COOL_DOWN
     with TemporaryDirectory(prefix="interlock-bench-") as folder:
         if shutil.which("h2load"):
             commands = _h2load(target, run_ids, streams, duration, Path(folder))
@@ -68,9 +68,9 @@ def drive(
         processes = [
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands
         ]
-        time.sleep(_WARM_UP)
+        time.sleep(scale.warm_up)
         with window:
-            time.sleep(seconds)
+            time.sleep(scale.seconds)
         answers = [_answer(process.communicate()[0]) for process in processes]
     return Driven(sum(a.answered for a in answers), sum(a.failed for a in answers))
 
