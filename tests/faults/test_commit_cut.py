@@ -25,11 +25,11 @@ from interlock.v1.state_pb2 import STATE_TYPE_RUNNING, Proposal, StateDraft
 from interlock_server.storage import pipeline
 
 from tests.faults import load, readback
-from tests.faults.errors import reason_of, retry_delay_of
 from tests.faults.history import History
 from tests.faults.load import Load, answer_of
 from tests.support.postgresql import Postgresql
 from tests.support.proxy import Cut, PostgresqlProxy
+from tests.support.refusals import refusal_of
 from tests.support.servers import ServerProcess, in_this_process
 
 
@@ -107,7 +107,7 @@ async def test_a_command_without_an_id_is_told_that_its_outcome_is_unknown(
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await call()
             assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert reason_of(failed.value) == "OUTCOME_UNKNOWN"
+            assert refusal_of(failed.value).reason == "OUTCOME_UNKNOWN"
 
     done = cut is Cut.AFTER_COMMIT
     assert (await client.get_flow(run.flow_id)).tags == (["changed"] if done else [])
@@ -146,8 +146,8 @@ async def test_an_outcome_that_stays_unknown_is_told_in_time(
         tries = proxy.cuts - before
         proxy.cut_at_commit(Cut.BEFORE_COMMIT, times=0)
 
-        assert reason_of(failed.value) == "OUTCOME_UNKNOWN"
-        assert retry_delay_of(failed.value)
+        assert refusal_of(failed.value).reason == "OUTCOME_UNKNOWN"
+        assert refusal_of(failed.value).retry_after
         assert 1 < tries < 20
         # Told so, its caller sends it again with its id.
         assert (await stub.SetState(request, timeout=30)).decision.run_count == 1

@@ -19,9 +19,9 @@ from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.state_pb2 import STATE_TYPE_RUNNING, Proposal, StateDraft
 
 from tests.faults import readback
-from tests.faults.errors import reason_of, retry_delay_of
 from tests.faults.history import History
 from tests.faults.load import answer_of
+from tests.support.refusals import refusal_of
 from tests.support.servers import ServerProcess, sqlite_url
 
 
@@ -87,8 +87,8 @@ async def test_what_is_too_much_is_refused_at_once_and_can_be_sent_again(
             continue
         assert isinstance(error, grpc.aio.AioRpcError)
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert reason_of(error) == "OVERLOADED"
-        assert retry_delay_of(error)
+        assert refusal_of(error).reason == "OVERLOADED"
+        assert refusal_of(error).retry_after
         again.append(calls[call])
     assert again
     assert len(again) < len(requests)

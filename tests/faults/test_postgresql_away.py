@@ -10,12 +10,12 @@ from interlock.v1.flow_pb2 import CreateFlowRequest, GetFlowRequest
 from interlock.v1.flow_pb2_grpc import FlowServiceStub
 
 from tests.faults import health, load, readback
-from tests.faults.errors import reason_of, retry_delay_of
 from tests.faults.history import History
 from tests.faults.load import Load
 from tests.support.needs import Unavailable, go_without
 from tests.support.postgresql import NEWEST, PostgresqlServer
 from tests.support.proxy import PostgresqlProxy
+from tests.support.refusals import refusal_of
 from tests.support.servers import ServerProcess
 
 BOUND = 30.0
@@ -66,8 +66,8 @@ async def _answers_unavailable(channel: grpc.aio.Channel) -> None:
     for answer in await asyncio.gather(*calls, return_exceptions=True):
         assert isinstance(answer, grpc.aio.AioRpcError), answer
         assert answer.code() is grpc.StatusCode.UNAVAILABLE, answer
-        assert reason_of(answer)
-        assert retry_delay_of(answer)
+        assert refusal_of(answer).reason
+        assert refusal_of(answer).retry_after
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

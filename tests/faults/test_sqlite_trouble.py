@@ -27,7 +27,7 @@ from interlock.v1.log_pb2 import AppendLogsRequest
 from interlock.v1.log_pb2_grpc import LogServiceStub
 
 from tests.faults import health
-from tests.faults.errors import reason_of, retry_delay_of
+from tests.support.refusals import refusal_of
 from tests.support.servers import ServerFailed, ServerProcess, sqlite_url
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -65,8 +65,8 @@ async def _fails(channel: grpc.aio.Channel, *reasons: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await _create_flow(channel)
     assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert reason_of(failed.value) in reasons
-    assert retry_delay_of(failed.value)
+    assert refusal_of(failed.value).reason in reasons
+    assert refusal_of(failed.value).retry_after
 
 
 @contextmanager
@@ -115,7 +115,7 @@ async def test_a_log_batch_that_can_not_be_written_takes_those_behind_it_along(
             assert (await call.read()).acknowledged == 0
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await call.read()
-            assert reason_of(failed.value) == "DATABASE_LOCKED"
+            assert refusal_of(failed.value).reason == "DATABASE_LOCKED"
         # Some of the other batches wait in the server's queue yet. They have to be gone.
         await client.create_flow("a write that comes behind them")
 

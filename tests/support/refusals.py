@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 DOMAIN = "interlock"
@@ -24,21 +24,26 @@ class Refusal:
     fields: tuple[str, ...]
     """The paths of the fields at fault."""
     message: str
+    retry_after: float | None
+    """After how many seconds trying again may help; None where nothing is said of it."""
 
 
 def refusal_of(error: Any) -> Refusal:
     """Read a call's error."""
     status = rpc_status.from_call(error)
-    info, bad = ErrorInfo(), BadRequest()
+    info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
+    told_when = False
     for detail in status.details if status is not None else ():
         detail.Unpack(info)
         detail.Unpack(bad)
+        told_when |= detail.Unpack(retry)
     return Refusal(
         error.code(),
         info.reason,
         info.domain,
         tuple(violation.field for violation in bad.field_violations),
         error.details() or "",
+        retry.retry_delay.ToTimedelta().total_seconds() if told_when else None,
     )
 
 
