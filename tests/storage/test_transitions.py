@@ -13,6 +13,7 @@ from tests.support.refusals import refused
 from tests.support.runs import (
     ABORT,
     ACCEPT,
+    CANCELLED,
     CANCELLING,
     COMPLETED,
     CRASHED,
@@ -203,6 +204,19 @@ def test_each_proposal_of_a_batch_is_decided_by_itself_and_in_order(runs: Runs) 
     now = runs.get(one.id)
     assert (now.state.id, now.run_count) == (end.id, 1)
     assert [line.id for line in runs.history(one.id)][1:] == [start.id, end.id]
+
+
+def test_the_history_of_a_batch_reads_in_the_order_of_decision(runs: Runs) -> None:
+    run = runs.make(state={"type": COMPLETED})
+    # Ids that sort against the order: it must not come from them.
+    ids = sorted((uuid7() for _ in range(6)), reverse=True)
+    wanted = (CRASHED, FAILED, CRASHED, PAUSED, CANCELLED, CRASHED)
+    runs.propose_all(
+        [proposal(run.id, state, id_) for state, id_ in zip(wanted, ids, strict=True)]
+    )
+    lines = runs.history(run.id)[1:]
+    assert [line.id for line in lines] == ids
+    assert [line.verdict for line in lines] == [ABORT, ACCEPT, ABORT, ABORT, ACCEPT, ABORT]
 
 
 def test_the_history_tells_each_proposal_and_what_became_of_it(runs: Runs) -> None:

@@ -114,9 +114,12 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
             run.progress.run_count,
             decision.delay,
         )
-    written, decided = None, facts.now
+    written = None
+    # In a run's history no two lines have one time, so that it reads in the order of decision.
+    decided = max(
+        timestamp_after(run.state, facts.now), facts.last_decided.get(run.id, facts.now - 1) + 1
+    )
     if decision.write is not None:
-        decided = timestamp_after(run.state, facts.now)
         written = state_of(proposal.id, decision.write, decided)
         progress = entered(decision.progress, run.state, decision.write, decided)
         run = replace(run, version=run.version + 1, state=written, progress=progress)

@@ -61,6 +61,8 @@ class Facts:
         self.run_ids_by_key: dict[RunKind, dict[RunKey, Id]] = {kind: {} for kind in RunKind}
         self.transitions: dict[RunKind, dict[Id, Transition]] = {kind: {} for kind in RunKind}
         self.states: dict[Id, State] = {}
+        self.last_decided: dict[Id, Micros] = {}
+        """When the last proposal of a run was decided in this batch: the next one comes after it."""
         self.deleted_runs: set[Id] = set()
         self.log_heads: dict[Id, LogHead] = {}
         self.log_producers: dict[tuple[Id, Id], LogProducer] = {}
@@ -135,6 +137,7 @@ class Facts:
         """Remember a proposal and its answer."""
         self.changes += 1
         self.transitions[kind][transition.id] = transition
+        self.last_decided[transition.run_id] = transition.decided
         if transition.state is not None:
             self.states[transition.id] = transition.state
         self.new_transitions[kind].append(transition)

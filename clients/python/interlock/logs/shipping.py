@@ -21,8 +21,8 @@ from interlock.v1.log_pb2_grpc import LogServiceStub
 from interlock.v1.server_pb2 import GetServerInfoRequest, Limits
 from interlock.v1.server_pb2_grpc import ServerServiceStub
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 15.0
-"""Between two streams, in seconds."""
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 3.0
+"""Between two streams, in seconds. Whoever follows a log waits as long when the server is back."""
 _HOPELESS = 5
 """After how many streams in a row that broke on one batch that batch is given up, if what the
 server said is about the batch and not about the moment."""
