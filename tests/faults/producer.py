@@ -66,7 +66,7 @@ class Producer:
                 await asyncio.sleep(self._pause)
 
     def break_off(self) -> None:
-        """Cancel the stream that is open; the next one goes on."""
+        """Cancel the stream that is open, if it has had an answer; the next one goes on."""
         if self._call is not None:
             self._call.cancel()
 
@@ -82,12 +82,15 @@ class Producer:
     async def _stream(self, stub: Any) -> bool:
         """Work on one stream; answer whether all is done."""
         self.streams += 1
-        self._call = call = stub.AppendLogs(wait_for_ready=True)
+        call = stub.AppendLogs(wait_for_ready=True)
         try:
             # Without a number it asks what is durable already.
             await call.write(AppendLogsRequest(producer_id=self.id))
             if not self._take(await call.read()):
                 return False
+            # Not before: on a call that is cancelled before its metadata were sent, grpc.aio's
+            # write waits for ever.
+            self._call = call
             for request in self._unacknowledged:
                 await call.write(request)
             while True:
@@ -107,6 +110,7 @@ class Producer:
                 raise
             return False
         finally:
+            self._call = None
             call.cancel()
 
     def _take(self, response: Any) -> bool:
