@@ -1,0 +1,76 @@
+"""The benchmarks measure what they say: their proofs hold at the smallest scale."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.databases import SqliteDatabases
+from benchmarks.log_layout import compare
+from benchmarks.log_lines import LogLines
+from benchmarks.measure_logs import measure_append_logs
+from benchmarks.measure_states import measure_batch_set_states, measure_set_state
+from benchmarks.results import Result, Target
+from benchmarks.scale import Scale
+from benchmarks.spread import Spread
+
+TINY = Scale(
+    rounds=1, warm_up=0.3, seconds=0.3, transitions=80, lines=2_000, raw_lines=1_000, starts=1
+)
+
+
+@pytest.fixture
+def databases(tmp_path: Path) -> SqliteDatabases:
+    return SqliteDatabases(tmp_path)
+
+
+def test_unary_calls_are_counted_and_proven(databases: SqliteDatabases) -> None:
+    result = measure_set_state(databases, TINY, 4, Target(0, "errors", at_most=True))
+    assert result.met
+    assert result.value.median > 0
+    # Each call is a transition: at least a run is read and moved, and a row of history written.
+    assert result.details["statements per 1,000 calls"] > 1000
+
+
+def test_batches_write_the_same_rows_as_the_driver_alone(databases: SqliteDatabases) -> None:
+    result = measure_batch_set_states(databases, TINY, 10)
+    assert result.details["transitions per commit"] >= 10
+    assert result.ratio is not None
+    assert result.ratio.median > 0
+
+
+def test_chunks_are_smaller_than_rows(databases: SqliteDatabases) -> None:
+    result = measure_append_logs(databases, TINY, 2)
+    assert 0 < result.details["bytes on disk per line"] < result.details["as a row a line"]
+
+
+def test_columns_take_the_fewest_bytes() -> None:
+    measured, _ = compare(rounds=1)
+    assert measured["columns"].stored_bytes < measured["rows"].stored_bytes
+
+
+def test_lines_are_fresh_each_time() -> None:
+    lines = LogLines(seed=3)
+    first, second = lines.take(500), lines.take(500)
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("target", "met"),
+    [
+        (Target(0.5, "ratio"), True),
+        (Target(0.6, "ratio"), False),
+        (Target(0, "errors", at_most=True), False),
+        (Target(11, "value", at_most=True), True),
+    ],
+)
+def test_a_target_is_met_or_not(target: Target, met: bool) -> None:
+    one = Spread.of([10.0])
+    result = Result(
+        "x", "sqlite", "s", one, ratio=Spread.of_ratios([5.0], [10.0]), target=target, errors=1
+    )
+    assert result.met is met
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    # The machine was half as fast in the second round.
+    assert Spread.of_ratios([100.0, 50.0], [200.0, 100.0]) == Spread(0.5, 0.5, 0.5)
