@@ -160,8 +160,9 @@ def interlock_server(
 
 @contextmanager
 def plain_interlock_server(database_url: str) -> Iterator[Server]:
-    """Run Interlock as it is installed."""
-    with _started([str(Path(sys.executable).with_name("interlock"))], database_url) as server:
+    """Run Interlock without instruments; like all servers here it ends with this process."""
+    command = [sys.executable, "-m", "tests.support.server_main"]
+    with _started(command, database_url) as server:
         yield server
 
 
