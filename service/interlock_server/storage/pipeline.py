@@ -47,6 +47,9 @@ R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 log = structlog.get_logger(__name__)
 
+GATHER_TURNS = 20
+"""Turns of the event loop for which a batch waits at the most: a flood must not hold it up."""
+
 CONFLICT_TRIES = 20
 """How often a batch is decided again when another server was in the way. Each time one of the
 two has gone on, so that many tries mean many servers, not a loop."""
@@ -248,10 +251,23 @@ class Pipeline:
         while True:
             await self._work.wait()
             self._work.clear()
+            await self._gather()
             while batch := self._take():
                 await self._process(batch)
+                await self._gather()
             if self._closing:
                 return
+
+    async def _gather(self) -> None:
+        """Let calls that are on their way arrive, as long as each turn of the loop brings some.
+
+        That is no timer: a call that comes alone waits for one turn. Without it a pipeline that
+        has become free takes the first of many, and they pay for more commits than they need.
+        """
+        before, turns = -1, 0
+        while (depth := self.depth()) != before and turns < GATHER_TURNS:
+            before, turns = depth, turns + 1
+            await asyncio.sleep(0)
 
     def _take(self) -> list[_Entry]:
         """Take the next batch; empty: nothing waits."""
