@@ -11,27 +11,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from interlock_server.storage.errors import StorageError
+from interlock_server.storage.errors import UnusableDatabaseError as UnusableDatabaseError
 from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.options import DatabaseOptions as DatabaseOptions
 
 T = TypeVar("T")
-
-READ_TIMEOUT = 15.0
-"""Seconds that one read may take. The longest useful read is a page of a list; what takes longer
-holds a connection that others wait for."""
-
-LOCK_TIMEOUT = 5.0
-"""Seconds that a batch waits for another writer before its commands are answered UNAVAILABLE."""
-
-POOL_TIMEOUT = 10.0
-"""Seconds that a read waits for a connection before it is answered UNAVAILABLE."""
-
-READERS = 4
-"""Connections for reads. Reads are short; more of them only contend for the same two cores."""
-
-
-class UnusableDatabaseError(StorageError):
-    """The database can not be used as configured; the message says what to do."""
 
 
 class Writer(Protocol):
@@ -85,11 +69,12 @@ class Database(Protocol):
         """Connect the pipeline. Raises UnavailableError."""
 
     async def read(
-        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float = READ_TIMEOUT
+        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float | None = None
     ) -> T:
         """Run a read to its end, also when its caller is cancelled.
 
-        Raises UnavailableError, also where it takes longer than `timeout` seconds, about.
+        Raises UnavailableError, also where it takes longer than `timeout` seconds, about; None
+        stands for what the options say.
         """
 
     def claim(self) -> None:
@@ -131,13 +116,30 @@ def parse_url(text: str) -> URL:
     return url
 
 
-def open_database(text: str) -> Database:
+def show_url(url: URL) -> str:
+    """Write a URL for people: without its password, wherever that stands in it."""
+    hidden = {name: "***" for name in url.query if "password" in name}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def is_in_memory(url: URL) -> bool:
+    """Tell whether a database lives in the memory of its process, and ends with it."""
+    if url.get_backend_name() != "sqlite":
+        return False
+    name = url.database or ":memory:"
+    return (
+        name == ":memory:" or name.startswith("file::memory:") or url.query.get("mode") == "memory"
+    )
+
+
+def open_database(text: str, options: DatabaseOptions | None = None) -> Database:
     """Open the database of a URL; connections are made when they are needed.
 
-    Raises UnusableDatabaseError for a URL that can not serve.
+    Raises UnusableDatabaseError for a URL that can not serve, and options that do not fit.
     """
     from interlock_server.storage.postgresql import PostgresqlDatabase
     from interlock_server.storage.sqlite import SqliteDatabase
 
     url = parse_url(text)
-    return SqliteDatabase(url) if url.get_backend_name() == "sqlite" else PostgresqlDatabase(url)
+    database = SqliteDatabase if url.get_backend_name() == "sqlite" else PostgresqlDatabase
+    return database(url, options or DatabaseOptions())

@@ -8,6 +8,10 @@ class StorageError(Exception):
     """The base of all storage errors."""
 
 
+class UnusableDatabaseError(StorageError):
+    """The database can not be used as configured; the message says what to do."""
+
+
 class UnavailableError(StorageError):
     """The database can not be used now; nothing was written. `reason` is a stable code."""
 

@@ -18,21 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from interlock_server.storage import failpoints, tables
-from interlock_server.storage.database import (
-    LOCK_TIMEOUT,
-    POOL_TIMEOUT,
-    READ_TIMEOUT,
-    READERS,
-    UnusableDatabaseError,
-)
+from interlock_server.storage.database import show_url
 from interlock_server.storage.errors import (
     ConflictError,
     ConnectionLostError,
     OutcomeUnknownError,
     StorageError,
     UnavailableError,
+    UnusableDatabaseError,
 )
 from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.plan import (
     Delete,
     Insert,
@@ -48,6 +44,7 @@ from interlock_server.storage.plan import (
     load,
     writes,
 )
+from interlock_server.storage.postgresql_connecting import Connecting
 from interlock_server.storage.rows import Row, column_names
 
 T = TypeVar("T")
@@ -58,29 +55,9 @@ _MIGRATION_LOCK = 0x1_7E_10_CC
 OLDEST = 130000
 """PostgreSQL 13, the first one with transaction ids of 64 bits (`pg_current_xact_id`)."""
 
-CONNECT_TIMEOUT = 3.0
-"""Seconds to wait for a connection before the database counts as away."""
-
-STATEMENT_TIMEOUT = 8.0
-"""Seconds that one statement of a batch may take. All of a batch takes a tenth of one."""
-
 _PATIENCE = 1.0
 """Seconds beyond the server's own time-outs after which a connection is given up: it stalls."""
 
-_WRITER_SETTINGS = {
-    "application_name": "interlock",
-    # A commit is on the disk before it is answered.
-    "synchronous_commit": "on",
-    "lock_timeout": f"{int(LOCK_TIMEOUT * 1000)}",
-    "statement_timeout": f"{int(STATEMENT_TIMEOUT * 1000)}",
-    "idle_in_transaction_session_timeout": "30000",
-    "jit": "off",
-}
-_READER_SETTINGS = {
-    "application_name": "interlock",
-    "statement_timeout": f"{int(READ_TIMEOUT * 1000)}",
-    "jit": "off",
-}
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
@@ -108,18 +85,22 @@ class PostgresqlDatabase:
 
     dialect = "postgresql"
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, options: DatabaseOptions) -> None:
         self._url = url
-        self.shown_url = url.render_as_string(hide_password=True)
+        self._options = options
+        self._connecting = Connecting(url, options)
+        self.shown_url = show_url(url)
         self._engine = create_async_engine(
-            url,
+            self._connecting.url,
             isolation_level="AUTOCOMMIT",
-            pool_size=READERS,
+            pool_size=options.pool_size,
             max_overflow=0,
-            pool_timeout=POOL_TIMEOUT,
+            pool_timeout=options.pool_timeout,
             pool_pre_ping=True,
             pool_reset_on_return=None,
-            connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": _READER_SETTINGS},
+            connect_args=self._connecting.arguments(
+                statement_timeout=_milliseconds(options.read_timeout)
+            ),
         )
 
     def exists(self) -> bool:
@@ -172,15 +153,17 @@ class PostgresqlDatabase:
 
     async def open_writer(self) -> PostgresqlWriter:
         """See `Database.open_writer`."""
-        writer = PostgresqlWriter(self._url)
+        writer = PostgresqlWriter(self._connecting, self._options)
         await writer.connect()
         return writer
 
     async def read(
-        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float = READ_TIMEOUT
+        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float | None = None
     ) -> T:
         """See `Database.read`."""
-        return await asyncio.shield(asyncio.ensure_future(self._read(work, timeout)))
+        return await asyncio.shield(
+            asyncio.ensure_future(self._read(work, timeout or self._options.read_timeout))
+        )
 
     async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float) -> T:
         try:
@@ -196,7 +179,7 @@ class PostgresqlDatabase:
     async def migrate(self, work: Callable[[Connection], T]) -> T:
         """See `Database.migrate`."""
         engine = create_async_engine(
-            self._url, poolclass=NullPool, connect_args={"timeout": CONNECT_TIMEOUT}
+            self._connecting.url, poolclass=NullPool, connect_args=self._connecting.arguments()
         )
         try:
             async with engine.connect() as connection:
@@ -224,14 +207,23 @@ class PostgresqlDatabase:
         await self._engine.dispose()
 
 
+def _milliseconds(seconds: float) -> str:
+    # 0 would mean for ever.
+    return str(max(1, round(seconds * 1000)))
+
+
 class PostgresqlWriter:
     """A connection of its own, straight to the driver: statements are few, large and prepared."""
 
-    def __init__(self, url: URL) -> None:
-        _, arguments = url.get_dialect()().create_connect_args(url)
-        for name in ("prepared_statement_cache_size", "prepared_statement_name_func"):
-            arguments.pop(name, None)
-        self._arguments = arguments
+    def __init__(self, connecting: Connecting, options: DatabaseOptions) -> None:
+        self._command_timeout = options.statement_timeout + _PATIENCE
+        self._arguments = connecting.drivers_arguments(
+            # A commit is on the disk before it is answered.
+            synchronous_commit="on",
+            lock_timeout=_milliseconds(options.lock_timeout),
+            statement_timeout=_milliseconds(options.statement_timeout),
+            idle_in_transaction_session_timeout="30000",
+        )
         self._connection: Any = None
 
     async def connect(self) -> None:
@@ -239,10 +231,7 @@ class PostgresqlWriter:
         await self.close()
         try:
             connection = await asyncpg.connect(
-                **self._arguments,
-                timeout=CONNECT_TIMEOUT,
-                command_timeout=STATEMENT_TIMEOUT + _PATIENCE,
-                server_settings=_WRITER_SETTINGS,
+                **self._arguments, command_timeout=self._command_timeout
             )
             # Ids are text in Python, without a detour through UUID objects.
             await connection.set_type_codec(

@@ -21,19 +21,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
 from interlock_server.storage import failpoints, tables
-from interlock_server.storage.database import (
-    LOCK_TIMEOUT,
-    POOL_TIMEOUT,
-    READ_TIMEOUT,
-    READERS,
-    UnusableDatabaseError,
-)
+from interlock_server.storage.database import is_in_memory, show_url
 from interlock_server.storage.errors import (
     ConnectionLostError,
     OutcomeUnknownError,
     UnavailableError,
+    UnusableDatabaseError,
 )
 from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.plan import (
     Delete,
     Insert,
@@ -58,16 +54,6 @@ T = TypeVar("T")
 OLDEST = (3, 24, 0)
 """The first version with upserts, ON CONFLICT DO UPDATE."""
 
-_PRAGMAS = (
-    f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT * 1000)}",
-    "PRAGMA journal_mode = WAL",
-    # A commit is on the disk before it is answered. In write-ahead mode that is one fsync.
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -32768",
-    # The log is copied back every 16 MiB, not 4: one commit in four times as many pays for it.
-    "PRAGMA wal_autocheckpoint = 4096",
-)
 _IN_SIZES = (1, 4, 16, 64, 256)
 """Lengths of IN lists: few, so that their statements stay prepared. 999 variables are the limit."""
 
@@ -77,28 +63,32 @@ class SqliteDatabase:
 
     dialect = "sqlite"
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, options: DatabaseOptions) -> None:
         self._url = url
-        self.in_memory = _is_in_memory(url)
-        self.shown_url = url.render_as_string(hide_password=True)
+        self._options = options
+        self.in_memory = is_in_memory(url)
+        self.shown_url = show_url(url)
         self._claim: TextIO | None = None
         self._file = DatabaseFile(None if self.in_memory else url.database)
+        self._prepare_connection = _preparing(options)
         self._engine = create_async_engine(
             url,
             isolation_level="AUTOCOMMIT",
             pool_reset_on_return=None,
-            connect_args={"cached_statements": 512, "timeout": LOCK_TIMEOUT},
+            connect_args={"cached_statements": 512, "timeout": options.lock_timeout},
             **(
                 {"poolclass": StaticPool}
                 if self.in_memory
+                # One more than for reads: the writer's.
                 else {
                     "poolclass": AsyncAdaptedQueuePool,
-                    "pool_size": READERS + 1,
-                    "pool_timeout": POOL_TIMEOUT,
+                    "pool_size": options.pool_size + 1,
+                    "max_overflow": 0,
+                    "pool_timeout": options.pool_timeout,
                 }
             ),
         )
-        event.listen(self._engine.sync_engine, "connect", _prepare_connection)
+        event.listen(self._engine.sync_engine, "connect", self._prepare_connection)
         # In memory reads and batches take turns on the one connection.
         self._turn: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if self.in_memory else nullcontext()
@@ -143,10 +133,12 @@ class SqliteDatabase:
         return SqliteWriter(connection, driver, self._turn, self._file)
 
     async def read(
-        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float = READ_TIMEOUT
+        self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float | None = None
     ) -> T:
         """See `Database.read`."""
-        return await asyncio.shield(asyncio.ensure_future(self._read(work, timeout)))
+        return await asyncio.shield(
+            asyncio.ensure_future(self._read(work, timeout or self._options.read_timeout))
+        )
 
     async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float) -> T:
         self._file.check()
@@ -185,7 +177,7 @@ class SqliteDatabase:
             engine = create_async_engine(
                 self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool
             )
-            event.listen(engine.sync_engine, "connect", _prepare_connection)
+            event.listen(engine.sync_engine, "connect", self._prepare_connection)
         try:
             async with self._turn, engine.connect() as connection:
                 return await connection.run_sync(work)
@@ -450,18 +442,26 @@ def _decoder(table: Table, columns: tuple[str, ...]) -> Callable[[Row], Row]:
 # --- connections and errors -----------------------------------------------------------------------
 
 
-def _is_in_memory(url: URL) -> bool:
-    name = url.database or ":memory:"
-    return (
-        name == ":memory:" or name.startswith("file::memory:") or url.query.get("mode") == "memory"
+def _preparing(options: DatabaseOptions) -> Callable[[Any, object], None]:
+    pragmas = (
+        f"PRAGMA busy_timeout = {int(options.lock_timeout * 1000)}",
+        "PRAGMA journal_mode = WAL",
+        # A commit is on the disk before it is answered. In write-ahead mode that is one fsync.
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        # Less than 0: in KiB.
+        f"PRAGMA cache_size = -{options.sqlite_cache_mib * 1024}",
+        # The log is copied back every 16 MiB, not 4: one commit in four times as many pays for it.
+        "PRAGMA wal_autocheckpoint = 4096",
     )
 
+    def prepare(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
 
-def _prepare_connection(connection: Any, record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in _PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
+    return prepare
 
 
 def _name(error: BaseException) -> str:
