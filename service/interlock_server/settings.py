@@ -1,48 +1,238 @@
-"""What can be configured. Each setting is `INTERLOCK_` and its name in the environment."""
+"""What can be configured: the one place that defines each setting.
+
+A setting's name is `INTERLOCK_` and its field's name in capitals: in the environment, in profiles
+and in what is shown. How values are found is in `interlock_server.configuration`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
-]
+from interlock_server.storage.options import DatabaseOptions
+from interlock_server.storage.tls import TlsMode, TlsOptions
+
+PREFIX = "INTERLOCK_"
+
+GRACE = 15.0
+"""Seconds that calls have to end by themselves when the server goes away: longer than any call
+should take, shorter than supervisors wait before they kill (systemd 90 s, Kubernetes 30 s)."""
+
+_DATABASE = DatabaseOptions()
+
+
+def _usable_url(text: str) -> str:
+    if text:
+        # SQLAlchemy is loaded only where there is a URL to read.
+        from interlock_server.storage.database import UnusableDatabaseError, parse_url
+
+        try:
+            parse_url(text)
+        except UnusableDatabaseError as error:
+            raise ValueError(str(error)) from None
+    return text
+
+
+def _in_capitals(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_in_capitals)]
+DatabaseUrl = Annotated[str, AfterValidator(_usable_url)]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a setting beside its type, default and description."""
+
+    group: str
+    older_names: tuple[str, ...] = ()
+    default: str = ""
+    """The default in words, where it depends on other settings."""
+
+
+def _setting(
+    group: str, description: str, *, older: Iterable[str] = (), words: str = "", **options: Any
+) -> Any:
+    made = Field(description=description, **options)
+    made.metadata.append(About(group, tuple(older), words))
+    return made
 
 
 class Settings(BaseSettings):
-    """The settings of a server and of the command line."""
+    """The settings of a server and of the command line, with a value each.
 
-    model_config = SettingsConfigDict(env_prefix="INTERLOCK_", extra="ignore")
+    Made by itself it has what it is given, and the defaults: nothing is read.
+    """
 
-    home: Path = Field(
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid")
+
+    home: Path = _setting(
+        "Files",
+        "The folder of the default database, the admin socket and the profiles.",
         default_factory=lambda: Path.home() / ".interlock",
-        description="The folder of the default database and of the admin socket.",
+        words="~/.interlock",
     )
-    database_connection_url: str = Field(
+
+    host: str = _setting(
+        "Server", "The address that the server listens on.", default="127.0.0.1", min_length=1
+    )
+    port: int = _setting(
+        "Server",
+        "The port that it listens on; 0 stands for any free one.",
+        default=4200,
+        ge=0,
+        le=65535,
+    )
+    admin_socket: Path | None = _setting(
+        "Server",
+        "The Unix socket for operators.",
+        default=None,
+        words="admin.sock in the home folder",
+    )
+    log_level: LogLevel = _setting(
+        "Server", "The least level of log lines that are written.", default="INFO"
+    )
+    log_json: bool | None = _setting(
+        "Server",
+        "Whether log lines are JSON.",
+        default=None,
+        words="yes, unless the output is a terminal",
+    )
+    shutdown_grace: Seconds = _setting(
+        "Server",
+        "Seconds that running calls have to end by themselves once the server is told to stop.",
+        default=GRACE,
+    )
+
+    database_connection_url: DatabaseUrl = _setting(
+        "Database",
+        "The database, as a URL in SQLAlchemy's form.",
         default="",
-        description="The database, in SQLAlchemy's form; empty: interlock.db in the home folder.",
+        words="interlock.db in the home folder, on SQLite",
+        older=["INTERLOCK_API_DATABASE_CONNECTION_URL"],
+        repr=False,
     )
-    host: str = Field(default="127.0.0.1", description="The address that the server listens on.")
-    port: int = Field(default=4200, ge=0, le=65535, description="The port; 0: any free one.")
-    admin_socket: Path | None = Field(
-        default=None, description="The admin socket; unset: admin.sock in the home folder."
+    database_password: SecretStr | None = _setting(
+        "Database",
+        "The password, for a URL without one. Kept apart it can come from a secret store.",
+        default=None,
+        words="none",
     )
-    log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    log_json: bool | None = Field(
-        default=None, description="Log lines as JSON; unset: where the output is no terminal."
+    database_pool_size: int = _setting(
+        "Database",
+        "Connections for reads. Writes have one of their own.",
+        default=_DATABASE.pool_size,
+        ge=1,
+        le=200,
     )
+    database_read_timeout: Seconds = _setting(
+        "Database",
+        "Seconds that one read may take before its caller is told UNAVAILABLE.",
+        default=_DATABASE.read_timeout,
+    )
+    database_statement_timeout: Seconds = _setting(
+        "Database",
+        "Seconds that one statement of a write may take. PostgreSQL only.",
+        default=_DATABASE.statement_timeout,
+    )
+    database_lock_timeout: Seconds = _setting(
+        "Database",
+        "Seconds that a write waits for another program's lock; SQLite calls it the busy time-out.",
+        default=_DATABASE.lock_timeout,
+    )
+    database_connect_timeout: Seconds = _setting(
+        "Database",
+        "Seconds to wait for a connection. PostgreSQL only.",
+        default=_DATABASE.connect_timeout,
+    )
+    database_sqlite_cache_mib: int = _setting(
+        "Database",
+        "MiB of the database file that each connection may keep in memory. SQLite only.",
+        default=_DATABASE.sqlite_cache_mib,
+        ge=1,
+        le=65_536,
+    )
+
+    database_tls_mode: TlsMode | None = _setting(
+        "Encryption to PostgreSQL",
+        "What is asked of the connection, as `sslmode` of PostgreSQL's own clients. `require` "
+        "encrypts, `verify-ca` also checks who signed the certificate, `verify-full` also whose it "
+        "is.",
+        default=None,
+        words="`verify-full` with a CA file, else `prefer`",
+    )
+    database_tls_ca_file: Path | None = _setting(
+        "Encryption to PostgreSQL",
+        "The certificates of the CAs to trust (PEM).",
+        default=None,
+        words="those that the system trusts",
+    )
+    database_tls_cert_file: Path | None = _setting(
+        "Encryption to PostgreSQL",
+        "The certificate to show to the database (PEM).",
+        default=None,
+        words="none",
+    )
+    database_tls_key_file: Path | None = _setting(
+        "Encryption to PostgreSQL",
+        "Its private key, without a passphrase (PEM).",
+        default=None,
+        words="in the certificate's file",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing by itself: `interlock_server.configuration` does, and tells whence."""
+        return (init_settings,)
+
+    @property
+    def home_folder(self) -> Path:
+        """The home folder, in full."""
+        return self.home.expanduser().absolute()
 
     @property
     def database_url(self) -> str:
-        """The database, the default one included."""
-        if self.database_connection_url:
+        """The database: the default one included, and the password filled in. Not to be shown."""
+        if not self.database_connection_url:
+            return f"sqlite+aiosqlite:///{self.home_folder / 'interlock.db'}"
+        if self.database_password is None:
             return self.database_connection_url
-        return f"sqlite+aiosqlite:///{self.home.expanduser().absolute() / 'interlock.db'}"
+        from interlock_server.storage.database import with_password
+
+        return with_password(
+            self.database_connection_url, self.database_password.get_secret_value()
+        )
+
+    @property
+    def database_options(self) -> DatabaseOptions:
+        """How the database is to be used."""
+        return DatabaseOptions(
+            pool_size=self.database_pool_size,
+            read_timeout=self.database_read_timeout,
+            statement_timeout=self.database_statement_timeout,
+            lock_timeout=self.database_lock_timeout,
+            connect_timeout=self.database_connect_timeout,
+            sqlite_cache_mib=self.database_sqlite_cache_mib,
+            tls=TlsOptions(
+                mode=self.database_tls_mode,
+                ca_file=self.database_tls_ca_file,
+                cert_file=self.database_tls_cert_file,
+                key_file=self.database_tls_key_file,
+            ),
+        )
 
     @property
     def admin_socket_path(self) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from interlock_server.cli.configuration import profile_option
 from interlock_server.cli.lazy import LazyGroup, Listed
 
 _BY_SIGNAL = 128
@@ -46,10 +47,13 @@ class _Interlock(LazyGroup):
         "replay": Listed(
             "interlock_server.cli.replay:replay", "Play a recorded run against a server."
         ),
+        "config": Listed("interlock_server.cli.config:config", "Look at settings, and set them."),
+        "profile": Listed("interlock_server.cli.profile:profile", "Keep sets of settings."),
         "version": Listed("interlock_server.cli.version:show_version", "Tell the versions."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+@profile_option
 def main() -> None:
     """Track the runs of a fleet of workflow workers.
 

@@ -37,9 +37,15 @@ class Migrations(Protocol):
 
 def find_migrations(settings: Settings) -> Migrations:
     """Answer the service of the server that runs, if it serves the database that is meant."""
-    own = OwnMigrations(settings.database_url)
+    own = OwnMigrations(settings)
     address = settings.admin_socket_path
     if not _listens(address):
+        if own.in_memory:
+            raise click.ClickException(
+                f"The database {own.shown_url} lives in the memory of its server, where no other "
+                f"process can reach it, and no server answers at {address}. Start one with "
+                "`interlock server start`, or take a database in a file."
+            )
         return own
     servers = ServersMigrations(address)
     if settings.database_connection_url and servers.status().database_url != own.shown_url:
@@ -103,12 +109,18 @@ class ServersMigrations:
 class OwnMigrations:
     """What the same service answers in this process."""
 
-    def __init__(self, database_url: str) -> None:
-        from interlock_server.storage.database import UnusableDatabaseError, parse_url
+    def __init__(self, settings: Settings) -> None:
+        from interlock_server.storage.database import (
+            UnusableDatabaseError,
+            is_in_memory,
+            parse_url,
+            show_url,
+        )
 
-        self._url = database_url
+        self._settings = settings
         try:
-            self.shown_url = parse_url(database_url).render_as_string(hide_password=True)
+            url = parse_url(settings.database_url)
+            self.shown_url, self.in_memory = show_url(url), is_in_memory(url)
         except UnusableDatabaseError as error:
             raise click.ClickException(str(error)) from None
 
@@ -142,7 +154,7 @@ class OwnMigrations:
         from interlock_server.storage.errors import StorageError, UnavailableError
 
         try:
-            database = open_database(self._url)
+            database = open_database(self._settings.database_url, self._settings.database_options)
             try:
                 if changing:
                     database.create()

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from interlock_server.cli.configuration import read_settings
+from interlock_server.cli.configuration import (
+    profile_option,
+    read_configuration,
+    warn_of_unknown,
+)
 from interlock_server.cli.connection import be_quiet
 from interlock_server.cli.lazy import LazyGroup, Listed
 
@@ -41,6 +45,7 @@ def server() -> None:
 @click.option(
     OPEN_FLAG, "open_to_network", is_flag=True, help="Listen beyond this machine, for all to use."
 )
+@profile_option
 def start(
     host: str | None,
     port: int | None,
@@ -50,13 +55,15 @@ def start(
     open_to_network: bool,
 ) -> None:
     """Start the server, and run until it is told to stop (Ctrl-C, SIGTERM)."""
-    settings = read_settings(
+    configuration = read_configuration(
         host=host,
         port=port,
         database_connection_url=database,
         admin_socket=admin_socket,
         log_level=log_level,
     )
+    warn_of_unknown(configuration)
+    settings = configuration.settings
     if not open_to_network and not _is_loopback(settings.host):
         raise click.ClickException(
             f"{settings.host} can be reached from other machines, and there is neither encryption "
@@ -95,10 +102,11 @@ async def _serve(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     try:
-        database = open_database(settings.database_url)
+        database = open_database(settings.database_url, settings.database_options)
     except UnusableDatabaseError as error:
         return _refuse(error)
-    running = Server(database, Addresses(settings.host, settings.port, settings.admin_socket_path))
+    addresses = Addresses(settings.host, settings.port, settings.admin_socket_path)
+    running = Server(database, addresses, grace=settings.shutdown_grace)
     try:
         port = await running.start()
     except (UnusableDatabaseError, CanNotListenError) as error:

@@ -31,9 +31,6 @@ from interlock_server.rpc.task_run_service import TaskRunService
 from interlock_server.storage.database import Database, UnusableDatabaseError
 from interlock_server.storage.errors import UnavailableError
 
-GRACE = 15.0
-"""Seconds that calls have to end by themselves when the server goes away."""
-
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -65,7 +62,9 @@ class Addresses:
 class Server:
     """One server process: the data services, and the admin services on a socket of their own."""
 
-    def __init__(self, database: Database, addresses: Addresses) -> None:
+    def __init__(self, database: Database, addresses: Addresses, *, grace: float) -> None:
+        """`grace` is how long, in seconds, running calls have to end when the server stops."""
+        self._grace = grace
         self._addresses = addresses
         self._engine = Engine(database)
         self._schema = Schema(database)
@@ -203,7 +202,7 @@ class Server:
         await self._health_loop.stop()
         await self._health.enter_graceful_shutdown()
         self._engine.drain()
-        await asyncio.gather(self._data.stop(GRACE), self._admin.stop(GRACE))
+        await asyncio.gather(self._data.stop(self._grace), self._admin.stop(self._grace))
         await self._engine.stop()
 
 

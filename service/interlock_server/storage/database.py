@@ -116,6 +116,17 @@ def parse_url(text: str) -> URL:
     return url
 
 
+def with_password(text: str, password: str) -> str:
+    """Fill a password into a database's URL that names a host, and has none. Not to be shown.
+
+    Raises UnusableDatabaseError for a URL that can not be read.
+    """
+    url = parse_url(text)
+    if url.get_backend_name() == "sqlite" or url.password or "password" in url.query:
+        return text
+    return url.set(password=password).render_as_string(hide_password=False)
+
+
 def show_url(url: URL) -> str:
     """Write a URL for people: without its password, wherever that stands in it."""
     hidden = {name: "***" for name in url.query if "password" in name}

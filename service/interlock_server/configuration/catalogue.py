@@ -1,0 +1,144 @@
+"""The settings by name: what is known of each, and how its values may be shown."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
+
+from interlock_server.settings import PREFIX, About, Settings
+
+MASK = "********"
+
+Plain = str | int | float | bool
+"""A value as TOML and JSON have it."""
+
+PROFILE_VARIABLE = PREFIX + "PROFILE"
+"""Names the profile of a command."""
+
+OTHER_VARIABLES = {
+    PROFILE_VARIABLE: "The profile to use, in place of the active one.",
+    PREFIX + "TARGET": "The server that clients and commands talk to, as HOST:PORT.",
+}
+"""What else is read from the environment, without being a setting of the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, as people know it."""
+
+    field: str
+    name: str
+    older_names: tuple[str, ...]
+    group: str
+    description: str
+    kind: str
+    """What values it takes, in words."""
+    default: str
+    """The default in words."""
+    secret: bool
+    """Whether its value is never shown unless asked for."""
+
+    def plain(self, value: object) -> Plain:
+        """Answer a value of the setting, secrets in clear."""
+        if isinstance(value, SecretStr):
+            return value.get_secret_value()
+        return value if isinstance(value, int | float | bool) else str(value)
+
+    def masked(self, value: object) -> Plain:
+        """Answer a value as it may be shown: passwords are masked, whatever they stand in."""
+        if self.secret:
+            return MASK
+        plain = self.plain(value)
+        return _mask_url(str(plain)) if self.kind == _URL and plain else plain
+
+
+_URL = "a URL"
+
+
+def _mask_url(text: str) -> str:
+    from interlock_server.storage.database import UnusableDatabaseError, parse_url, show_url
+
+    try:
+        return show_url(parse_url(text))
+    except UnusableDatabaseError:
+        # Who knows where in it a password is.
+        return MASK
+
+
+@cache
+def all_settings() -> Mapping[str, Setting]:
+    """Answer every setting by its field, in the order of their definition."""
+    found = {}
+    for field, info in Settings.model_fields.items():
+        about = next(each for each in info.metadata if isinstance(each, About))
+        default = "" if info.default is PydanticUndefined else _in_words(info.default)
+        found[field] = Setting(
+            field=field,
+            name=PREFIX + field.upper(),
+            older_names=about.older_names,
+            group=about.group,
+            description=info.description or "",
+            kind=_kind(field),
+            default=about.default or default,
+            secret="SecretStr" in str(info.annotation),
+        )
+    return found
+
+
+def find_setting(name: str) -> Setting | None:
+    """Find a setting by its full name, its short one, or an older one; in capitals or not."""
+    wanted = name.strip().upper()
+    for setting in all_settings().values():
+        if wanted in (setting.name, setting.field.upper(), *setting.older_names):
+            return setting
+    return None
+
+
+def nearest_names(name: str) -> list[str]:
+    """Answer what a name that does not exist was perhaps to be, the likeliest first."""
+    wanted = name.strip().upper().replace("-", "_")
+    if not wanted.startswith(PREFIX):
+        wanted = PREFIX + wanted
+    known = {name: name for name in OTHER_VARIABLES}
+    for setting in all_settings().values():
+        known |= dict.fromkeys((setting.name, *setting.older_names), setting.name)
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.8)
+    return list(dict.fromkeys(known[each] for each in near))
+
+
+def or_of(names: list[str]) -> str:
+    """Join names for a sentence: `A`, `A or B`, `A, B or C`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _in_words(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _kind(field: str) -> str:
+    """Say what values a setting takes, from its JSON schema."""
+    schema = Settings.model_json_schema()
+    described = schema["properties"][field]
+    options = [each for each in described.get("anyOf", [described]) if each.get("type") != "null"]
+    (one,) = options
+    if "$ref" in one:
+        one = schema["$defs"][one["$ref"].rpartition("/")[2]]
+    match one:
+        case {"enum": choices}:
+            return or_of(choices)
+        case {"format": "path"}:
+            return "a path"
+        case {"type": "integer"}:
+            return f"a whole number from {one['minimum']} to {one['maximum']}"
+        case {"type": "number"}:
+            return f"a number over 0, up to {one['maximum']:g}"
+        case {"type": "boolean"}:
+            return "true or false"
+        case _:
+            return _URL if field.endswith("_url") else "text"
