@@ -35,9 +35,10 @@ format: $(DEVELOPMENT) ## Bring the code into its form.
 	@$(BIN)/ruff format .
 	@$(BIN)/buf format --write
 
-generate: $(DEVELOPMENT) $(FLOOR) ## Make the stubs from protos/, and the synchronous client.
+generate: $(DEVELOPMENT) $(FLOOR) ## Make the stubs, the synchronous client, the configuration's page.
 	@PATH="$(CURDIR)/.venv-floor/bin:$$PATH" .venv-floor/bin/python -W ignore tools/generate.py
 	@$(BIN)/python tools/generate_sync.py
+	@$(BIN)/python tools/generate_reference.py
 
 serve: $(RUNTIME) ## Start a server on the default database.
 	@$(BIN)/interlock server start

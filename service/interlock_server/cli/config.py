@@ -84,7 +84,7 @@ def _warn_where_overridden(setting: Setting) -> None:
     for name in (setting.name, *setting.older_names):
         if os.environ.get(name):
             click.echo(
-                f"Warning: the environment variable {name} is set, and goes before any profile.",
+                f"Warning: The environment variable {name} is set, and goes before any profile.",
                 err=True,
             )
 
@@ -142,7 +142,10 @@ def view(show_sources: bool, show_defaults: bool, show_secrets: bool, output: st
     click.echo(f"INTERLOCK_PROFILE={configuration.profile!r}")
     for setting, value, source in rows:
         line = f"{setting.name}={quoted(value)}"
-        click.echo(f"{line} (from {source})" if show_sources else line)
+        if show_sources:
+            meaning = f": {setting.default}" if value is None else ""
+            line += f" (from {source}{meaning})"
+        click.echo(line)
 
 
 def _rows(
@@ -178,7 +181,7 @@ def validate() -> None:
     for problem in problems:
         click.echo(f"Warning: {problem}", err=True)
     for name in configuration.strangers:
-        click.echo(f"Note: the environment variable {safe(name)} is no setting.", err=True)
+        click.echo(f"Note: The environment variable {safe(name)} is no setting.", err=True)
     if problems or configuration.warnings:
         click.get_current_context().exit(1)
     click.echo(f"All is well. The profile in use is {configuration.profile!r}.")

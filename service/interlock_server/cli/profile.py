@@ -43,7 +43,7 @@ def use(name: str) -> None:
     click.echo(f"The profile {name!r} is the active one.")
     if (other := os.environ.get("INTERLOCK_PROFILE")) and other != name:
         click.echo(
-            "Warning: the environment variable INTERLOCK_PROFILE is set, and goes before it.",
+            "Warning: The environment variable INTERLOCK_PROFILE is set, and goes before it.",
             err=True,
         )
 
@@ -70,6 +70,7 @@ def inspect(name: str | None, show_secrets: bool) -> None:
 def delete(name: str, yes: bool) -> None:
     """Delete a profile, and all that it says."""
     store, _ = find_profile()
+    change_profiles(store.read().check_deletable, name)
     entries = entries_of(store, name)
     if not yes:
         click.confirm(

@@ -61,10 +61,17 @@ _URL = "a URL"
 
 
 def _mask_url(text: str) -> str:
-    from interlock_server.storage.database import UnusableDatabaseError, parse_url, show_url
+    from interlock_server.storage.database import (
+        UnusableDatabaseError,
+        has_password,
+        parse_url,
+        show_url,
+    )
 
     try:
-        return show_url(parse_url(text))
+        url = parse_url(text)
+        # Where there is nothing to mask, people see what they wrote.
+        return show_url(url) if has_password(url) else text
     except UnusableDatabaseError:
         # Who knows where in it a password is.
         return MASK
@@ -101,13 +108,13 @@ def find_setting(name: str) -> Setting | None:
 
 def nearest_names(name: str) -> list[str]:
     """Answer what a name that does not exist was perhaps to be, the likeliest first."""
-    wanted = name.strip().upper().replace("-", "_")
-    if not wanted.startswith(PREFIX):
-        wanted = PREFIX + wanted
-    known = {name: name for name in OTHER_VARIABLES}
+    # All names begin alike: only what comes then tells them apart.
+    wanted = name.strip().upper().replace("-", "_").removeprefix(PREFIX)
+    known = {name.removeprefix(PREFIX): name for name in OTHER_VARIABLES}
     for setting in all_settings().values():
-        known |= dict.fromkeys((setting.name, *setting.older_names), setting.name)
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.8)
+        for each in (setting.name, *setting.older_names):
+            known[each.removeprefix(PREFIX)] = setting.name
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.64)
     return list(dict.fromkeys(known[each] for each in near))
 
 

@@ -61,6 +61,19 @@ class Profiles:
             raise UnknownProfileError(name, self.profiles)
         return self.profiles[name]
 
+    def check_deletable(self, name: str) -> None:
+        """Make sure that a profile can be deleted. Raises UnknownProfileError, ProfilesError."""
+        self.get(name)
+        if name == DEFAULT:
+            raise ProfilesError(
+                f"The profile {DEFAULT} is always there. `interlock config unset` empties it."
+            )
+        if name == self.active:
+            raise ProfilesError(
+                f"The profile {name!r} is the active one: first choose another with "
+                "`interlock profile use`."
+            )
+
 
 class ProfileStore:
     """The file. All methods raise ProfilesError where it can not be read or written."""
@@ -102,16 +115,7 @@ class ProfileStore:
     def delete(self, name: str) -> None:
         """Delete a profile that is not active. Raises UnknownProfileError, ProfilesError."""
         with self._changing() as (document, before):
-            before.get(name)
-            if name == DEFAULT:
-                raise ProfilesError(
-                    f"The profile {DEFAULT} is always there. `interlock config unset` empties it."
-                )
-            if name == before.active:
-                raise ProfilesError(
-                    f"The profile {name!r} is the active one: first choose another with "
-                    "`interlock profile use`."
-                )
+            before.check_deletable(name)
             del document["profiles"][name]
 
     def use(self, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import make_url
 from sqlalchemy.engine import URL
@@ -122,15 +123,23 @@ def with_password(text: str, password: str) -> str:
     Raises UnusableDatabaseError for a URL that can not be read.
     """
     url = parse_url(text)
-    if url.get_backend_name() == "sqlite" or url.password or "password" in url.query:
+    if url.get_backend_name() == "sqlite" or has_password(url):
         return text
     return url.set(password=password).render_as_string(hide_password=False)
+
+
+def has_password(url: URL) -> bool:
+    """Tell whether a URL has a password: at its place, or among the options."""
+    return url.password is not None or any("password" in name for name in url.query)
 
 
 def show_url(url: URL) -> str:
     """Write a URL for people: without its password, wherever that stands in it."""
     hidden = {name: "***" for name in url.query if "password" in name}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    text = url.update_query_dict(hidden).render_as_string(hide_password=True)
+    # A path is easier to read as it is, and so is the name of a database in memory.
+    path = url.database or ""
+    return text.replace(f"/{quote(path, safe=' +/')}", f"/{path}", 1)
 
 
 def is_in_memory(url: URL) -> bool:
