@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         ge=1,
         le=200,
     )
+    database_pool_timeout: Seconds = _setting(
+        "Database",
+        "Seconds that a read waits for one of them to be free.",
+        default=_DATABASE.pool_timeout,
+    )
     database_read_timeout: Seconds = _setting(
         "Database",
         "Seconds that one read may take before its caller is told UNAVAILABLE.",
@@ -221,6 +226,7 @@ class Settings(BaseSettings):
         """How the database is to be used."""
         return DatabaseOptions(
             pool_size=self.database_pool_size,
+            pool_timeout=self.database_pool_timeout,
             read_timeout=self.database_read_timeout,
             statement_timeout=self.database_statement_timeout,
             lock_timeout=self.database_lock_timeout,

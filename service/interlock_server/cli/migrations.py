@@ -40,12 +40,6 @@ def find_migrations(settings: Settings) -> Migrations:
     own = OwnMigrations(settings)
     address = settings.admin_socket_path
     if not _listens(address):
-        if own.in_memory:
-            raise click.ClickException(
-                f"The database {own.shown_url} lives in the memory of its server, where no other "
-                f"process can reach it, and no server answers at {address}. Start one with "
-                "`interlock server start`, or take a database in a file."
-            )
         return own
     servers = ServersMigrations(address)
     if settings.database_connection_url and servers.status().database_url != own.shown_url:
@@ -120,7 +114,7 @@ class OwnMigrations:
         self._settings = settings
         try:
             url = parse_url(settings.database_url)
-            self.shown_url, self.in_memory = show_url(url), is_in_memory(url)
+            self.shown_url, self._in_memory = show_url(url), is_in_memory(url)
         except UnusableDatabaseError as error:
             raise click.ClickException(str(error)) from None
 
@@ -153,6 +147,13 @@ class OwnMigrations:
         from interlock_server.storage.database import open_database
         from interlock_server.storage.errors import StorageError, UnavailableError
 
+        if self._in_memory:
+            raise click.ClickException(
+                f"The database {self.shown_url} lives in the memory of its server, where no other "
+                "process can reach it, and that server does not answer at "
+                f"{self._settings.admin_socket_path}. Start it with `interlock server start`, or "
+                "use a database in a file."
+            )
         try:
             database = open_database(self._settings.database_url, self._settings.database_options)
             try:
