@@ -101,7 +101,7 @@ def parse_url(text: str) -> URL:
     """
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: the port is no number
         raise UnusableDatabaseError(
             "The database URL can not be read. Give it as "
             "sqlite+aiosqlite:////full/path/interlock.db or postgresql+asyncpg://user:password@host:5432/name."
@@ -128,6 +128,10 @@ def with_password(text: str, password: str) -> str:
     return url.set(password=password).render_as_string(hide_password=False)
 
 
+_HIDDEN = "***"
+"""What stands for a password, as SQLAlchemy has it."""
+
+
 def has_password(url: URL) -> bool:
     """Tell whether a URL has a password: at its place, or among the options."""
     return url.password is not None or any("password" in name for name in url.query)
@@ -135,8 +139,9 @@ def has_password(url: URL) -> bool:
 
 def show_url(url: URL) -> str:
     """Write a URL for people: without its password, wherever that stands in it."""
-    hidden = {name: "***" for name in url.query if "password" in name}
+    hidden = {name: _HIDDEN for name in url.query if "password" in name}
     text = url.update_query_dict(hidden).render_as_string(hide_password=True)
+    text = text.replace(quote(_HIDDEN), _HIDDEN)
     # A path is easier to read as it is, and so is the name of a database in memory.
     path = url.database or ""
     return text.replace(f"/{quote(path, safe=' +/')}", f"/{path}", 1)
