@@ -179,6 +179,19 @@ class PostgresqlServer(Postgresql):
         self.stop()
         self._temporary.cleanup()
 
+    def offer_tls(self, cert: Path, key: Path, ca: Path) -> None:
+        """From the next start on offer encryption, and ask clients for certificates of a CA."""
+        names = {"ssl_cert_file": cert, "ssl_key_file": key, "ssl_ca_file": ca}
+        for name, source in names.items():
+            # The server takes no key that others may read.
+            copy = self._data / f"{name}.pem"
+            copy.touch(mode=0o600)
+            copy.write_bytes(source.read_bytes())
+            self._account.give(copy)
+        lines = [f"{name} = '{name}.pem'\n" for name in names]
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.writelines(["ssl = on\n", *lines])
+
     @property
     def log(self) -> str:
         """What the server has said so far."""
