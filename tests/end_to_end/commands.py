@@ -35,7 +35,9 @@ def interlock(
     )
 
 
-def start_interlock(*words: str | Path) -> "subprocess.Popen[str]":
+def start_interlock(
+    *words: str | Path, variables: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
     """Start the command; whoever started it waits for it."""
     return subprocess.Popen(
         [_COMMAND, *map(str, words)],
@@ -43,7 +45,7 @@ def start_interlock(*words: str | Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(**(variables or {})),
     )
 
 

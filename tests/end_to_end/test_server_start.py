@@ -181,7 +181,24 @@ def test_a_second_server_on_a_sqlite_file_is_refused(
         ("no url at all", "can not be read"),
         ("mysql+aiomysql://localhost/x", "'mysql+aiomysql' is not supported"),
         ("postgresql+psycopg://user:s3cret@localhost/x", "'postgresql+psycopg' is not supported"),
+        ("postgresql://user:s3cret@localhost:port/x", "can not be read"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused_without_its_password(
+    tmp_path: Path, url: str, words: str
+) -> None:
+    done = start(tmp_path, "--database", url)
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
         ("sqlite+aiosqlite:////proc/nowhere/interlock.db", "/proc/nowhere"),
+        ("postgresql://user:s3cret@localhost/x?sslmode=always", "TLS mode 'always' is not known"),
     ],
 )
 def test_a_url_that_can_not_serve_is_refused_without_its_password(

@@ -106,6 +106,10 @@ def find_setting(name: str) -> Setting | None:
     return None
 
 
+_NEAR = 0.64
+"""How much of two names has to be alike, of 1, for one to be a miss of the other."""
+
+
 def nearest_names(name: str) -> list[str]:
     """Answer what a name that does not exist was perhaps to be, the likeliest first."""
     # All names begin alike: only what comes then tells them apart.
@@ -114,8 +118,11 @@ def nearest_names(name: str) -> list[str]:
     for setting in all_settings().values():
         for each in (setting.name, *setting.older_names):
             known[each.removeprefix(PREFIX)] = setting.name
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.64)
-    return list(dict.fromkeys(known[each] for each in near))
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=_NEAR)
+    likeness = [difflib.SequenceMatcher(None, each, wanted).ratio() for each in near]
+    # Beside one that is all but the same, others would only distract.
+    likely = [name for name, like in zip(near, likeness, strict=True) if like > likeness[0] - 0.1]
+    return list(dict.fromkeys(known[each] for each in likely))
 
 
 def or_of(names: list[str]) -> str:
