@@ -84,8 +84,8 @@ A database in memory ends with its server, and no other process can reach it: it
 
 A URL for PostgreSQL may also have these options of PostgreSQL's own clients: `sslmode`,
 `sslrootcert`, `sslcert` and `sslkey`; `application_name`; `target_session_attrs`; `passfile`,
-`service` and `servicefile`. The settings below go before them. Behind a pooler that gives every
-transaction another connection, add `prepared_statement_cache_size=0&statement_cache_size=0`.
+`service` and `servicefile`; and the driver's `statement_cache_size` and
+`prepared_statement_cache_size`. The settings below go before them.
 
 How durable a commit is, is no setting: what the server has acknowledged survives a power cut.
 
