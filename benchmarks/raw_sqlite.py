@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.rows import MOVE_COLUMNS, TRANSITION_COLUMNS
-from interlock_server.storage.sqlite import _PRAGMAS as PRAGMAS
+from interlock_server.storage.sqlite import pragmas
 from interlock_server.storage.types import id_to_bytes
 
 from benchmarks.log_lines import Line
@@ -33,7 +34,7 @@ class RawSqlite:
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, cached_statements=512)
-        for pragma in PRAGMAS:
+        for pragma in pragmas(DatabaseOptions()):
             self._connection.execute(pragma)
 
     def set_states(self, batch: StateBatch) -> float:

@@ -19,12 +19,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from interlock_server.cli.main import main
 from interlock_server.storage import postgresql, sqlite
+from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.plan import Write
 
@@ -47,14 +48,19 @@ class _Instruments:
         def count(*_: object) -> None:
             self.statements += 1
 
-        prepare = sqlite._prepare_connection
+        make_prepare = sqlite._preparing
 
-        def prepare_and_trace(connection: Any, record: object) -> None:
-            prepare(connection, record)
-            # Each row of an executemany is a statement of its own here.
-            connection.run_async(lambda driver: driver.set_trace_callback(count))
+        def preparing(options: DatabaseOptions) -> Callable[[Any, object], None]:
+            prepare = make_prepare(options)
 
-        sqlite._prepare_connection = prepare_and_trace
+            def prepare_and_trace(connection: Any, record: object) -> None:
+                prepare(connection, record)
+                # Each row of an executemany is a statement of its own here.
+                connection.run_async(lambda driver: driver.set_trace_callback(count))
+
+            return prepare_and_trace
+
+        sqlite._preparing = preparing
         connect = postgresql.PostgresqlWriter.connect
 
         async def connect_and_log(writer: postgresql.PostgresqlWriter) -> None:

@@ -24,6 +24,9 @@ _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 30.0
 """Seconds. The server itself gives running calls 15."""
 
+_GRACE = 15.0
+"""Seconds that calls have to end when a server in this process stops, as elsewhere."""
+
 _POLL = 0.01
 """Seconds between two looks at a server that is starting."""
 
@@ -215,7 +218,7 @@ async def in_this_process(database_url: str) -> AsyncIterator[str]:
     # Not pytest's own directory: a socket's path must be short.
     with TemporaryDirectory(prefix="interlock-") as home:
         addresses = Addresses("127.0.0.1", 0, Path(home) / "admin.sock")
-        server = Server(open_database(database_url), addresses)
+        server = Server(open_database(database_url), addresses, grace=_GRACE)
         port = await server.start()
         try:
             yield f"127.0.0.1:{port}"

@@ -442,8 +442,9 @@ def _decoder(table: Table, columns: tuple[str, ...]) -> Callable[[Row], Row]:
 # --- connections and errors -----------------------------------------------------------------------
 
 
-def _preparing(options: DatabaseOptions) -> Callable[[Any, object], None]:
-    pragmas = (
+def pragmas(options: DatabaseOptions) -> tuple[str, ...]:
+    """Answer what each connection is told first."""
+    return (
         f"PRAGMA busy_timeout = {int(options.lock_timeout * 1000)}",
         "PRAGMA journal_mode = WAL",
         # A commit is on the disk before it is answered. In write-ahead mode that is one fsync.
@@ -455,10 +456,14 @@ def _preparing(options: DatabaseOptions) -> Callable[[Any, object], None]:
         "PRAGMA wal_autocheckpoint = 4096",
     )
 
+
+def _preparing(options: DatabaseOptions) -> Callable[[Any, object], None]:
+    statements = pragmas(options)
+
     def prepare(connection: Any, record: object) -> None:
         cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(pragma)
+        for statement in statements:
+            cursor.execute(statement)
         cursor.close()
 
     return prepare
