@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from interlock_server.cli.configuration import (
-    change_profiles,
     entries_of,
     find_profile,
     profile_option,
     quoted,
     read_configuration,
+    refusals,
     warn_of_unknown,
 )
 from interlock_server.cli.text import safe
@@ -42,18 +42,15 @@ def set_values(assignments: tuple[str, ...]) -> None:
     """
     values = dict(map(_assignment, assignments))
     store, profile = find_profile()
-    change_profiles(store.set, profile, {setting.name: value for setting, value in values.items()})
+    with refusals():
+        store.set(profile, {setting.name: value for setting, value in values.items()})
     for setting, value in values.items():
         click.echo(f"Set {_shown(setting, value)} in the profile {profile!r}.")
         _warn_where_overridden(setting)
 
 
 def _assignment(text: str) -> tuple[Setting, Plain]:
-    from interlock_server.configuration.sources import (
-        HOME_IN_PROFILE,
-        InvalidConfigurationError,
-        check_value,
-    )
+    from interlock_server.configuration.sources import HOME_IN_PROFILE, check_value
 
     name, equals, value = text.partition("=")
     if not equals:
@@ -65,10 +62,8 @@ def _assignment(text: str) -> tuple[Setting, Plain]:
     setting = _setting(name)
     if setting.field == "home":
         raise click.UsageError(HOME_IN_PROFILE)
-    try:
+    with refusals():
         return setting, setting.plain(check_value(setting, value))
-    except InvalidConfigurationError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def _setting(name: str) -> Setting:
@@ -112,7 +107,8 @@ def unset(names: tuple[str, ...], yes: bool) -> None:
             abort=True,
             err=True,
         )
-    change_profiles(store.unset, profile, keys)
+    with refusals():
+        store.unset(profile, keys)
     click.echo(f"Removed {', '.join(map(safe, keys))} from the profile {profile!r}.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,33 +45,16 @@ def chosen_profile() -> str | None:
 
 def find_profile() -> tuple[ProfileStore, str]:
     """Answer where profiles are, and which one is to be changed, without judging what it says."""
-    from interlock_server.configuration.profiles import ProfilesError
     from interlock_server.configuration.sources import locate
 
-    try:
+    with refusals():
         return locate(chosen_profile())
-    except ProfilesError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def entries_of(store: ProfileStore, profile: str) -> Mapping[str, object]:
-    """Answer what a profile says, by the keys that are written. Raises a usage error."""
-    from interlock_server.configuration.profiles import ProfilesError
-
-    try:
+    """Answer what a profile says, by the keys that are written."""
+    with refusals():
         return store.read().get(profile)
-    except ProfilesError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def change_profiles(change: Callable[..., None], *arguments: Any) -> None:
-    """Call a method that changes profiles; what it raises ends the command, in words."""
-    from interlock_server.configuration.profiles import ProfilesError
-
-    try:
-        change(*arguments)
-    except ProfilesError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def read_settings(**options: Any) -> Settings:
@@ -79,14 +64,25 @@ def read_settings(**options: Any) -> Settings:
 
 def read_configuration(**options: Any) -> Configuration:
     """Read the settings with all that is known of where they come from. Raises a usage error."""
-    from interlock_server.configuration.profiles import ProfilesError
-    from interlock_server.configuration.sources import InvalidConfigurationError, configure
+    from interlock_server.configuration.sources import configure
 
     given = {name: value for name, value in options.items() if value is not None}
-    try:
+    with refusals():
         return configure(given, chosen_profile())
-    except (InvalidConfigurationError, ProfilesError) as error:
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """End the command, in words, where a setting makes no sense or profiles are out of reach."""
+    from interlock_server.configuration.profiles import ProfilesError, UnknownProfileError
+    from interlock_server.configuration.sources import InvalidConfigurationError
+
+    try:
+        yield
+    except (InvalidConfigurationError, UnknownProfileError) as error:
         raise click.UsageError(str(error)) from None
+    except ProfilesError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def warn_of_unknown(configuration: Configuration) -> None:

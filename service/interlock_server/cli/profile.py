@@ -6,7 +6,7 @@ import os
 
 import click
 
-from interlock_server.cli.configuration import change_profiles, entries_of, find_profile, quoted
+from interlock_server.cli.configuration import entries_of, find_profile, quoted, refusals
 from interlock_server.cli.text import safe
 
 
@@ -19,7 +19,9 @@ def profile() -> None:
 def ls() -> None:
     """List the profiles; the one in use has a star."""
     store, used = find_profile()
-    for name in sorted(store.read().profiles):
+    with refusals():
+        names = sorted(store.read().profiles)
+    for name in names:
         click.echo(f"{'*' if name == used else ' '} {safe(name)}")
 
 
@@ -30,7 +32,8 @@ def create(name: str, origin: str | None) -> None:
     """Make a profile. `interlock profile use` makes it the active one."""
     store, _ = find_profile()
     values = entries_of(store, origin) if origin else {}
-    change_profiles(store.create, name, values)
+    with refusals():
+        store.create(name, values)
     click.echo(f"Made the profile {name!r}.")
 
 
@@ -39,7 +42,8 @@ def create(name: str, origin: str | None) -> None:
 def use(name: str) -> None:
     """Make a profile the active one, for all commands that name no other."""
     store, _ = find_profile()
-    change_profiles(store.use, name)
+    with refusals():
+        store.use(name)
     click.echo(f"The profile {name!r} is the active one.")
     if (other := os.environ.get("INTERLOCK_PROFILE")) and other != name:
         click.echo(
@@ -70,11 +74,13 @@ def inspect(name: str | None, show_secrets: bool) -> None:
 def delete(name: str, yes: bool) -> None:
     """Delete a profile, and all that it says."""
     store, _ = find_profile()
-    change_profiles(store.read().check_deletable, name)
+    with refusals():
+        store.read().check_deletable(name)
     entries = entries_of(store, name)
     if not yes:
         click.confirm(
             f"Delete the profile {name!r} with its {len(entries)} settings?", abort=True, err=True
         )
-    change_profiles(store.delete, name)
+    with refusals():
+        store.delete(name)
     click.echo(f"Deleted the profile {name!r}.")
