@@ -18,7 +18,9 @@ Ended = subprocess.CompletedProcess[str]
 def environment(**variables: str) -> dict[str, str]:
     """An environment without settings of Interlock other than those given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
-    return kept | {"TERM": "xterm-256color"} | variables
+    # Not the home folder of whoever runs the tests: its profiles would count.
+    nobodys = {"INTERLOCK_HOME": "/nonexistent"}
+    return kept | nobodys | {"TERM": "xterm-256color"} | variables
 
 
 def interlock(
