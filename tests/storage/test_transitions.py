@@ -211,9 +211,7 @@ def test_the_history_of_a_batch_reads_in_the_order_of_decision(runs: Runs) -> No
     # Ids that sort against the order: it must not come from them.
     ids = sorted((uuid7() for _ in range(6)), reverse=True)
     wanted = (CRASHED, FAILED, CRASHED, PAUSED, CANCELLED, CRASHED)
-    runs.propose_all(
-        [proposal(run.id, state, id_) for state, id_ in zip(wanted, ids, strict=True)]
-    )
+    runs.propose_all([proposal(run.id, state, id_) for state, id_ in zip(wanted, ids, strict=True)])
     lines = runs.history(run.id)[1:]
     assert [line.id for line in lines] == ids
     assert [line.verdict for line in lines] == [ABORT, ACCEPT, ABORT, ABORT, ACCEPT, ABORT]

@@ -62,7 +62,7 @@ class Facts:
         self.transitions: dict[RunKind, dict[Id, Transition]] = {kind: {} for kind in RunKind}
         self.states: dict[Id, State] = {}
         self.last_decided: dict[Id, Micros] = {}
-        """When the last proposal of a run was decided in this batch: the next one comes after it."""
+        """When a run's last proposal was decided in this batch: the next one comes after it."""
         self.deleted_runs: set[Id] = set()
         self.log_heads: dict[Id, LogHead] = {}
         self.log_producers: dict[tuple[Id, Id], LogProducer] = {}

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from interlock_server.rules.states import Micros
 from interlock_server.storage import failpoints, tables
 from interlock_server.storage.database import show_url
 from interlock_server.storage.errors import (
@@ -59,7 +60,7 @@ _PATIENCE = 1.0
 """Seconds beyond the server's own time-outs after which a connection is given up: it stalls."""
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
-_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 # What a broken connection raises, by the driver or by the server that ends it.
 _LOST = (
@@ -225,6 +226,8 @@ class PostgresqlWriter:
             idle_in_transaction_session_timeout="30000",
         )
         self._connection: Any = None
+        self._clock: Micros | None = None
+        """The database's clock behind the locks of the batch, as far as they are taken."""
 
     async def connect(self) -> None:
         """Connect, or connect again after the connection was lost. Raises ConnectionLostError."""
@@ -246,6 +249,7 @@ class PostgresqlWriter:
         if self._connection is None or self._connection.is_closed():
             await self.connect()
         loading = load(needs)
+        self._clock = None
         try:
             await self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             query = next(loading)
@@ -295,8 +299,9 @@ class PostgresqlWriter:
     async def _select(self, query: Query) -> list[Row]:
         match query:
             case ReadClock():
-                rows: list[Row] = await self._connection.fetch(_CLOCK)
-                return rows
+                if self._clock is None:
+                    self._clock = await self._connection.fetchval(f"SELECT {_CLOCK}")
+                return [(self._clock,)]
             case WhichHave(table, by, keys):
                 statement = (
                     "SELECT k FROM unnest($1::uuid[]) AS keys (k) "
@@ -304,9 +309,12 @@ class PostgresqlWriter:
                 )
                 return list(await self._connection.fetch(statement, keys))
             case Select(table, columns, (by,), keys, lock):
-                return list(
-                    await self._connection.fetch(_select_any(table, columns, by, lock), keys)
-                )
+                statement = _select_any(table, columns, by, lock)
+                rows: list[Row] = await self._connection.fetch(statement, keys)
+                if rows and lock is not Lock.NONE:
+                    self._clock = rows[-1][-1]
+                    return [row[:-1] for row in rows]
+                return rows
             case Select(table, columns, by_columns, tuples, _):
                 return await self._select_by_several(table, columns, by_columns, tuples)
 
@@ -368,11 +376,14 @@ def _arrays(table: Table, columns: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=256)
 def _select_any(table: Table, columns: tuple[str, ...], by: str, lock: Lock) -> str:
-    order = f" ORDER BY {by} {lock.value}" if lock is not Lock.NONE else ""
-    return (
-        f"SELECT {', '.join(columns)} FROM {table.name} "
-        f"WHERE {by} = ANY({_arrays(table, (by,))}){order}"
+    found = (
+        f"SELECT {', '.join(columns)} FROM {table.name} WHERE {by} = ANY({_arrays(table, (by,))})"
     )
+    if lock is Lock.NONE:
+        return found
+    # The clock comes along, read as each row comes out of the lock: that of the last row is read
+    # behind all of them. In the inner select it would be read before the wait.
+    return f"SELECT locked.*, {_CLOCK} FROM ({found} ORDER BY {by} {lock.value}) AS locked"
 
 
 @lru_cache(maxsize=256)
