@@ -67,6 +67,8 @@ _LOST = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.InterfaceError,
+    # The driver finds its protocol in a state that only a broken connection leaves it in.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
