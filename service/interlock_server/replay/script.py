@@ -77,7 +77,7 @@ class Script:
     retries: int = 0
     """How often the server is to let it be tried again."""
     retry_delays: tuple[float, ...] = ()
-    """Seconds of the trace from each attempt to the next."""
+    """Seconds of the trace before each retry, the first one first, as the server counts them."""
     submission: Move | None = None
     """The workflow system submits the task; what follows is a worker's part."""
     steps: tuple[Step, ...] = ()
@@ -117,7 +117,7 @@ def write_script(task: TraceTask) -> Script:
         writer.attempt(this, following)
     return Script(
         retries=retries,
-        retry_delays=tuple(_gap(*pair) for pair in followed[: min(retries, _MOST_DELAYS)]),
+        retry_delays=writer.retry_delays,
         submission=_PENDING,
         steps=tuple(writer.steps),
         run_count=writer.run_count,
@@ -140,6 +140,14 @@ class _Writer:
     _number: int = 0
     _gap: float = 0.0
     """Seconds from the end of the attempt before."""
+    _delays: dict[int, float] = field(default_factory=dict)
+    """Seconds before each retry. Where the count begins anew one number stands for two of them:
+    the shorter counts, since a worker waits out the rest by itself."""
+
+    @property
+    def retry_delays(self) -> tuple[float, ...]:
+        last = min(max(self._delays, default=0), _MOST_DELAYS)
+        return tuple(self._delays.get(number, 0.0) for number in range(1, last + 1))
 
     def attempt(self, attempt: Attempt, following: Attempt | None) -> None:
         self._number += 1
@@ -184,8 +192,10 @@ class _Writer:
         retries_left = 0 < self.run_count <= self.retries
         if _fails_while_running(attempt) and retries_left:
             retriable = following is not None
-            if retriable:
+            if following is not None:
                 written = (StateType.SCHEDULED, AWAITING_RETRY)
+                gap = _gap(attempt, following)
+                self._delays[self.run_count] = min(gap, self._delays.get(self.run_count, gap))
         said = f"attempt {self._number} ends: {name}"
         level = logging.INFO if kind == StateType.COMPLETED else logging.ERROR
         says = Line(level, f"{said} ({message})" if message else said)
