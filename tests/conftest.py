@@ -1,9 +1,11 @@
 """The databases and servers that tests run on. How they come about is told in `tests.support`."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import sqlite324
 from tests.support.needs import Unavailable, go_without
@@ -11,6 +13,11 @@ from tests.support.postgresql import NEWEST, OLDEST, Postgresql
 from tests.support.postgresql.shared import OwnersServers, Servers, SharedServers
 from tests.support.servers import IN_MEMORY, ServerProcess
 from tests.support.stubs import Stubs, connected
+
+# Whoever works on the code is to find new cases; whoever lands a change is not to be surprised.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 _SERVERS = pytest.StashKey[Servers]()
 _DESK = "interlock_postgresql_desk"
