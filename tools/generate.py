@@ -35,6 +35,9 @@ def main() -> int:
             return int(code)
     sys.path.insert(0, str(output))
     for package, meaning in PACKAGES.items():
+        # What it exported before may be gone, and the modules can not be imported then.
+        output.joinpath(*package.split("."), "__init__.py").write_text(f'"""{meaning}"""\n')
+    for package, meaning in PACKAGES.items():
         write_exports(output, package, meaning)
     return 0
 
