@@ -10,6 +10,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+compatible_from = "${compatible_from}"  # The oldest Interlock that can serve the schema after it.
 
 
 def upgrade() -> None:

@@ -4,7 +4,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _COMMAND = str(Path(sys.executable).with_name("interlock"))
@@ -53,15 +53,31 @@ def start_interlock(
 
 def interlock_on_terminal(*words: str | Path, columns: int = 160) -> str:
     """Run the command on a terminal of its own; answer what it has written there."""
+    code, written = on_terminal(
+        [_COMMAND, *map(str, words)], environment=environment(COLUMNS=str(columns))
+    )
+    assert code == 0, written
+    return written
+
+
+def on_terminal(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    answer: str = "",
+    folder: Path | None = None,
+) -> tuple[int, str]:
+    """Run a command on a terminal of its own; answer its exit code, and what it has written.
+
+    `answer` is a line that the user types.
+    """
     ours, its = pty.openpty()
     process = subprocess.Popen(
-        [_COMMAND, *map(str, words)],
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        env=environment(COLUMNS=str(columns)),
+        command, stdin=its, stdout=its, stderr=its, env=environment, cwd=folder
     )
     os.close(its)
+    if answer:
+        os.write(ours, f"{answer}\n".encode())
     written = b""
     try:
         while part := os.read(ours, 65_536):
@@ -70,5 +86,4 @@ def interlock_on_terminal(*words: str | Path, columns: int = 160) -> str:
         pass  # Linux says EIO when the last one has closed the terminal.
     finally:
         os.close(ours)
-    assert process.wait(TIMEOUT) == 0, written
-    return written.decode().replace("\r\n", "\n")
+    return process.wait(TIMEOUT), written.decode().replace("\r\n", "\n")

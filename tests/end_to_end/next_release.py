@@ -4,6 +4,7 @@ Run as a module with the command's own arguments. So long as there is but one re
 only way to meet a database that is behind.
 """
 
+import os
 import shutil
 import sys
 import threading
@@ -11,12 +12,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from interlock_server.cli.main import main
-from interlock_server.storage import migrations
+from interlock_server.storage import revisions
 
 from tests.support.server_main import end_with_owner
 from tests.support.servers import ServerProcess
 
 REVISION = "next"
+
+VERSION = "0.2.0"
+
+FLOOR_VARIABLE = "NEXT_RELEASE_FLOOR"
+"""The environment variable that says which version can serve the new schema; else only the next."""
 
 _SCRIPT = '''
 """What the next release adds."""
@@ -27,10 +33,15 @@ revision = "{revision}"
 down_revision = "{head}"
 branch_labels = None
 depends_on = None
+compatible_from = "{floor}"
 
 
 def upgrade() -> None:
     op.create_table("of_the_next_release", sa.Column("id", sa.Integer, primary_key=True))
+
+
+def downgrade() -> None:
+    op.drop_table("of_the_next_release")
 '''
 
 
@@ -47,11 +58,13 @@ class NextServer(ServerProcess):
 def _main() -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "migrations"
-        shutil.copytree(migrations.folder(), folder)
-        script = _SCRIPT.format(revision=REVISION, head=migrations.head_revision())
+        shutil.copytree(revisions.folder(), folder)
+        floor = os.environ.get(FLOOR_VARIABLE, VERSION)
+        script = _SCRIPT.format(revision=REVISION, head=revisions.history().head, floor=floor)
         (folder / "versions" / f"{REVISION}.py").write_text(script)
-        migrations.head_revision.cache_clear()
-        migrations.folder = lambda: folder
+        revisions.history.cache_clear()
+        revisions.folder = lambda: folder
+        revisions.server_version = lambda: VERSION  # type: ignore[assignment]
         main(prog_name="interlock")
 
 

@@ -10,7 +10,7 @@ import pytest
 from interlock import Client
 from sqlalchemy import make_url
 
-from tests.end_to_end.commands import TIMEOUT, Ended, environment, interlock
+from tests.end_to_end.commands import TIMEOUT, Ended, environment, interlock, on_terminal
 from tests.end_to_end.next_release import REVISION, NextServer
 from tests.end_to_end.test_server_start import (
     NOT_SERVING,
@@ -22,7 +22,7 @@ from tests.support.postgresql import Postgresql, ports
 from tests.support.servers import ServerProcess, sqlite_url
 from tests.support.stubs import connected
 
-CURRENT, UNREACHABLE, NEEDS_UPGRADE, NEEDS_NEWER_SERVER = 0, 1, 3, 4
+CURRENT, UNREACHABLE, NOT_ASKED, NEEDS_UPGRADE, NEEDS_NEWER_SERVER = range(5)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -52,6 +52,17 @@ def database(command: str, *words: str | Path, url: str, answer: str = "") -> En
 def next_database(command: str, *words: str | Path, url: str, answer: str = "") -> Ended:
     """Run the next release's command without a server."""
     return _run("tests.end_to_end.next_release", command, *words, url=url, answer=answer)
+
+
+def _on_terminal(command: str, *words: str, url: str, answer: str) -> tuple[int, str]:
+    """Run the next release's command on a terminal of its own, and type an answer."""
+    start = [sys.executable, "-m", "tests.end_to_end.next_release", "server", "database", command]
+    return on_terminal(
+        [*start, "--database", url, *words],
+        answer=answer,
+        environment=environment(INTERLOCK_HOME="/nonexistent"),
+        folder=Path(__file__).parents[2],
+    )
 
 
 def _run(module: str, command: str, *words: str | Path, url: str, answer: str) -> Ended:
@@ -108,13 +119,17 @@ def test_the_status_for_scripts(old: str) -> None:
 
 
 def test_an_upgrade_asks_before_it_changes_a_database_that_is_used(old: str) -> None:
-    refused = next_database("upgrade", url=old, answer="n\n")
-    assert refused.returncode == 1
-    assert "from 0001 to next?" in refused.stderr
-    assert next_database("upgrade", url=old, answer="").returncode == 1
+    code, written = _on_terminal("upgrade", url=old, answer="n")
+    assert code == 1
+    assert "from 0001 to next?" in written
+    # A script that can not answer is told what to do.
+    nobody = next_database("upgrade", url=old, answer="y\n")
+    assert nobody.returncode == NOT_ASKED
+    assert "Give -y for yes" in nobody.stderr
     assert next_database("status", url=old).returncode == NEEDS_UPGRADE
 
-    assert next_database("upgrade", url=old, answer="y\n").returncode == 0
+    code, written = _on_terminal("upgrade", url=old, answer="y")
+    assert code == 0, written
     assert next_database("status", url=old).returncode == CURRENT
 
 

@@ -63,11 +63,26 @@ def known(stubs: Stubs) -> Known:
 
 
 @pytest.fixture(scope="module")
-def channels(dialect_server: ServerProcess) -> Iterator[dict[str, grpc.Channel]]:
+def expendable_server(
+    dialect_server: ServerProcess, request: pytest.FixtureRequest
+) -> Iterator[ServerProcess]:
+    """A server of the same dialect for random operators, who may reset its database."""
+    if dialect_server.database_url.startswith("sqlite"):
+        with ServerProcess(environment=request.getfixturevalue("sqlite_324_environment")) as server:
+            yield server
+        return
+    with request.getfixturevalue("postgresql_18").database() as url, ServerProcess(url) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def channels(
+    dialect_server: ServerProcess, expendable_server: ServerProcess
+) -> Iterator[dict[str, grpc.Channel]]:
     """A channel to each listener, by the package that it serves."""
     with (
         grpc.insecure_channel(dialect_server.target) as data,
-        grpc.insecure_channel(dialect_server.admin_target) as admin,
+        grpc.insecure_channel(expendable_server.admin_target) as admin,
     ):
         yield {"interlock.v1": data, "interlock.admin.v1": admin}
 

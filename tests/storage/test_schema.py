@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from interlock.ids import uuid7
-from interlock_server.storage import migrations
+from interlock_server.storage import migrations, revisions, version_tables
 from interlock_server.storage.database import Database, open_database
+from interlock_server.storage.migrations import Event, Migrator, Stage
 from interlock_server.storage.tables import metadata
 from interlock_server.storage.types import IdType
 from sqlalchemy import (
@@ -116,7 +115,7 @@ def described(connection: Connection) -> dict[str, Any]:
             ),
         }
         for table in look.get_table_names()
-        if table != "alembic_version"
+        if table not in version_tables.NAMES
     }
 
 
@@ -136,8 +135,9 @@ async def test_the_migrations_build_what_the_code_declares(databases: list[Datab
 
     def differences(connection: Connection) -> list[Any]:
         options = {"compare_type": True, "compare_server_default": True}
+        named = {"include_name": lambda name, *_: name not in version_tables.NAMES}
         found: list[Any] = compare_metadata(
-            MigrationContext.configure(connection, opts=options), metadata
+            MigrationContext.configure(connection, opts=options | named), metadata
         )
         return found
 
@@ -153,9 +153,11 @@ async def test_a_database_tells_where_its_schema_stands(database: Database) -> N
     empty = await migrations.status(database)
     assert (empty.current, empty.servable) == ("", False)
     assert [revision.id for revision in empty.pending][-1] == empty.head
-    steps: list[tuple[str, bool]] = []
-    await migrations.upgrade(database, progress=lambda step, done: steps.append((step.id, done)))
-    assert steps == [(step.id, done) for step in empty.pending for done in (False, True)]
+    news: list[Event] = []
+    await migrations.upgrade(database, tell=news.append)
+    assert [(event.stage, event.revision) for event in news] == [
+        (stage, step) for step in empty.pending for stage in (Stage.APPLYING, Stage.APPLIED)
+    ]
     full = await migrations.status(database)
     assert (full.current, full.servable, full.pending) == (empty.head, True, ())
     assert await migrations.current_revision(database) == empty.head
@@ -227,12 +229,7 @@ async def test_the_schema_goes_down_and_up_again_with_data_in_it(database: Datab
     assert await database.migrate(counted) == ONE_EACH
     assert await database.migrate(broken_references) == []
 
-    def down(connection: Connection) -> None:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(migrations.folder()))
-        command.downgrade(config, "base")
-
-    await database.migrate(down)
+    await Migrator(database).downgrade("base")
     assert await database.migrate(described) == {}
     assert await migrations.current_revision(database) == ""
     await migrations.upgrade(database)
@@ -247,6 +244,7 @@ from alembic import op
 
 revision = "scratch"
 down_revision = "{before}"
+compatible_from = "0.1.0"
 
 
 def upgrade():
@@ -286,17 +284,17 @@ LEAVE_ORPHANS = """
 def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Add a revision to a copy of the real ones, and have the server's code find them there."""
     scratch = tmp_path / "migrations"
-    shutil.copytree(migrations.folder(), scratch)
+    shutil.copytree(revisions.folder(), scratch)
     before = migrations.head_revision()
 
     def add(upgrade: str) -> None:
         text = REVISION.format(words="Try it out", before=before, upgrade=upgrade)
         (scratch / "versions" / "scratch.py").write_text(text)
-        monkeypatch.setattr(migrations, "folder", lambda: scratch)
-        migrations.head_revision.cache_clear()
+        monkeypatch.setattr(revisions, "folder", lambda: scratch)
+        revisions.history.cache_clear()
 
     yield add
-    migrations.head_revision.cache_clear()
+    revisions.history.cache_clear()
 
 
 async def test_changing_a_table_keeps_the_rows_that_refer_to_it(

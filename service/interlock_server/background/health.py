@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import structlog
 
 from interlock_server.core.schema import Schema
-from interlock_server.storage import migrations
 from interlock_server.storage.errors import StorageError, UnavailableError
 
 PERIOD = 2.0
@@ -44,6 +44,7 @@ class HealthLoop:
         self._report = report
         self._task: asyncio.Task[None] | None = None
         self._last: str | None = ""
+        self._busy: Problem | None = None
         self._turn = asyncio.Lock()
 
     async def look(self) -> Problem | None:
@@ -60,18 +61,29 @@ class HealthLoop:
                 await self._report(problem)
             return problem
 
+    @asynccontextmanager
+    async def busy(self, problem: Problem) -> AsyncIterator[None]:
+        """Report a problem for a while, whatever the database says; then look anew."""
+        self._busy = problem
+        try:
+            await self.look()
+            yield
+        finally:
+            self._busy = None
+            await self.look()
+
     async def _problem(self) -> Problem | None:
+        if self._busy is not None:
+            return self._busy
         try:
             await self._prepare()
-            current = await migrations.current_revision(self._schema.database)
-            head = migrations.head_revision()
-            if current == head:
-                return None
             status = await self._schema.status()
         except UnavailableError as error:
             return Problem(error.reason, f"The database can not be reached: {error}")
         except StorageError as error:
             return Problem("DATABASE_UNAVAILABLE", str(error))
+        if status.servable:
+            return None
         return Problem(
             "SCHEMA_NOT_SERVABLE",
             f"The database's schema is at revision {status.current or 'none'}, this server needs "

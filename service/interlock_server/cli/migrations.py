@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 import click
 
 from interlock_server.cli.connection import be_quiet, failure
 
 if TYPE_CHECKING:
-    from interlock.admin.v1.migration_pb2 import GetStatusResponse, UpgradeResponse
+    from interlock.admin.v1.migration_pb2 import (
+        DowngradeRequest,
+        GetStatusResponse,
+        ListRevisionsResponse,
+        MigrationEvent,
+        ResetRequest,
+        StampRequest,
+        StampResponse,
+        UpgradeRequest,
+    )
 
     from interlock_server.rpc.migration_service import MigrationService
     from interlock_server.settings import Settings
@@ -22,7 +31,18 @@ if TYPE_CHECKING:
 _PATIENCE = 30.0
 """Seconds to wait for the status: longer than the server itself waits for its database."""
 
-Progress = Callable[["UpgradeResponse"], None]
+Moving = Union["UpgradeRequest", "DowngradeRequest", "ResetRequest"]
+
+Progress = Callable[["MigrationEvent"], None]
+
+ANOTHER_MIGRATES = 5
+"""The exit code where another migrator did not end in time."""
+
+
+class MigrationRunning(click.ClickException):
+    """Another migrator did not end in time."""
+
+    exit_code = ANOTHER_MIGRATES
 
 
 class Migrations(Protocol):
@@ -31,8 +51,14 @@ class Migrations(Protocol):
     def status(self) -> GetStatusResponse:
         """Tell where the schema stands."""
 
-    def upgrade(self, progress: Progress) -> None:
-        """Apply what is pending; `progress` hears of each revision before and after."""
+    def revisions(self) -> ListRevisionsResponse:
+        """List the history."""
+
+    def stamp(self, request: StampRequest) -> StampResponse:
+        """Write down the revision."""
+
+    def move(self, request: Moving, progress: Progress) -> None:
+        """Upgrade, downgrade or reset, as the request says; `progress` hears of each step."""
 
 
 def find_migrations(settings: Settings) -> Migrations:
@@ -75,29 +101,41 @@ class ServersMigrations:
 
     def status(self) -> GetStatusResponse:
         """See `Migrations.status`."""
-        import grpc
         from interlock.admin.v1.migration_pb2 import GetStatusRequest
 
-        try:
+        with self._failures():
             return self._stub.GetStatus(GetStatusRequest(), timeout=_PATIENCE)
-        except grpc.RpcError as error:
-            raise self._failure(error) from None
 
-    def upgrade(self, progress: Progress) -> None:
-        """See `Migrations.upgrade`."""
+    def revisions(self) -> ListRevisionsResponse:
+        """See `Migrations.revisions`."""
+        from interlock.admin.v1.migration_pb2 import ListRevisionsRequest
+
+        with self._failures():
+            return self._stub.ListRevisions(ListRevisionsRequest(), timeout=_PATIENCE)
+
+    def stamp(self, request: StampRequest) -> StampResponse:
+        """See `Migrations.stamp`."""
+        with self._failures():
+            return self._stub.Stamp(request)
+
+    def move(self, request: Moving, progress: Progress) -> None:
+        """See `Migrations.move`."""
+        with self._failures():
+            for answer in getattr(self._stub, _method(request))(request):
+                progress(answer.event)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
         import grpc
-        from interlock.admin.v1.migration_pb2 import UpgradeRequest
-
-        try:
-            for event in self._stub.Upgrade(UpgradeRequest()):
-                progress(event)
-        except grpc.RpcError as error:
-            raise self._failure(error) from None
-
-    def _failure(self, error: Any) -> click.ClickException:
         from interlock.errors import from_rpc_error
 
-        return failure(from_rpc_error(error), str(self._address))
+        try:
+            yield
+        except grpc.RpcError as raised:
+            error = from_rpc_error(raised)
+            if error.reason == _RUNNING:
+                raise MigrationRunning(error.message) from None
+            raise failure(error, str(self._address)) from None
 
 
 class OwnMigrations:
@@ -128,14 +166,33 @@ class OwnMigrations:
 
         return asyncio.run(ask())
 
-    def upgrade(self, progress: Progress) -> None:
-        """See `Migrations.upgrade`. On SQLite no server may serve the database meanwhile."""
-        from interlock.admin.v1.migration_pb2 import UpgradeRequest
+    def revisions(self) -> ListRevisionsResponse:
+        """See `Migrations.revisions`."""
+        from interlock.admin.v1.migration_pb2 import ListRevisionsRequest
+
+        async def ask() -> ListRevisionsResponse:
+            async with self._service() as service:
+                return await service.ListRevisions(ListRevisionsRequest(), _NO_CALL)
+
+        return asyncio.run(ask())
+
+    def stamp(self, request: StampRequest) -> StampResponse:
+        """See `Migrations.stamp`."""
+
+        async def ask() -> StampResponse:
+            async with self._service(changing=True) as service:
+                return await service.Stamp(request, _NO_CALL)
+
+        return asyncio.run(ask())
+
+    def move(self, request: Moving, progress: Progress) -> None:
+        """See `Migrations.move`. On SQLite no server may serve the database meanwhile."""
 
         async def apply() -> None:
-            async with self._service(changing=True) as service:
-                async for event in service.Upgrade(UpgradeRequest(), _NO_CALL):
-                    progress(event)
+            changing = not getattr(request, "dry_run", False)
+            async with self._service(changing=changing) as service:
+                async for answer in getattr(service, _method(request))(request, _NO_CALL):
+                    progress(answer.event)
 
         asyncio.run(apply())
 
@@ -159,16 +216,26 @@ class OwnMigrations:
             try:
                 if changing:
                     database.create()
-                    database.claim()
                 await database.check()
                 yield MigrationService(Schema(database))
             finally:
                 await database.close()
         except UnavailableError as error:
             raise click.ClickException(f"The database can not be reached: {error}") from None
-        except (StorageError, CallError) as error:
+        except CallError as error:
+            if error.reason == _RUNNING:
+                raise MigrationRunning(error.message) from None
+            raise click.ClickException(str(error)) from None
+        except StorageError as error:
             raise click.ClickException(str(error)) from None
 
+
+def _method(request: Moving) -> str:
+    """Name the method that a request is for."""
+    return type(request).__name__.removesuffix("Request")
+
+
+_RUNNING = "MIGRATION_RUNNING"
 
 _NO_CALL: Any = None
 """Stands for the gRPC call that there is none of: MigrationService asks nothing of it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from interlock_server.background.health import HealthLoop, Problem
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError
-from interlock_server.core.schema import Schema
+from interlock_server.core.schema import MIGRATION_RUNNING, Schema
 from interlock_server.rpc.flow_run_service import FlowRunService
 from interlock_server.rpc.flow_service import FlowService
 from interlock_server.rpc.interceptors import Gate, interceptors
@@ -30,6 +32,10 @@ from interlock_server.rpc.status import NotServingError
 from interlock_server.rpc.task_run_service import TaskRunService
 from interlock_server.storage.database import Database, UnusableDatabaseError
 from interlock_server.storage.errors import UnavailableError
+
+_PATIENCE = 10.0
+"""Seconds that a start waits for another server to build the schema. After that it goes on without,
+and looks again every now and then."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -67,7 +73,7 @@ class Server:
         self._grace = grace
         self._addresses = addresses
         self._engine = Engine(database)
-        self._schema = Schema(database)
+        self._schema = Schema(database, self._step_aside)
         self._gate = Gate()
         self._health = health_aio.HealthServicer()
         self._health_loop = HealthLoop(self._schema, self._prepare_database, self._report)
@@ -107,8 +113,10 @@ class Server:
         database.claim()
         if not (await self._schema.status()).current:
             try:
-                await self._schema.upgrade()
+                await self._schema.build(_PATIENCE)
             except CallError as error:
+                if error.reason == MIGRATION_RUNNING:
+                    raise UnavailableError(error.reason, str(error)) from error
                 raise UnusableDatabaseError(
                     f"The tables can not be made in {database.shown_url}: {error}"
                 ) from error
@@ -182,6 +190,23 @@ class Server:
         finally:
             os.umask(old_mask)
         return port
+
+    @asynccontextmanager
+    async def _step_aside(self, interrupts: bool) -> AsyncIterator[None]:
+        """Keep out of the way while a step changes the schema; see `Guard`."""
+        async with AsyncExitStack() as stack:
+            if interrupts:
+                await stack.enter_async_context(
+                    self._health_loop.busy(
+                        Problem(
+                            "SCHEMA_CHANGING",
+                            "The database's schema is being changed; the server serves again as "
+                            "soon as it can.",
+                        )
+                    )
+                )
+            await stack.enter_async_context(self._engine.pipeline.paused())
+            yield
 
     async def _report(self, problem: Problem | None) -> None:
         response = health_pb2.HealthCheckResponse

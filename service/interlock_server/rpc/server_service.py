@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from interlock.v1 import server_pb2 as pb
 
 from interlock_server.core import logs
 from interlock_server.core.engine import Engine
 from interlock_server.rpc import fields, limits
 from interlock_server.rpc.calls import Context
+from interlock_server.storage.revisions import server_version
 
-VERSION = version("interlock-server")
+VERSION = server_version()
 """The version of this server."""
 
 FEATURES: tuple[str, ...] = ()

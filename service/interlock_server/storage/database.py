@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from interlock_server.storage.errors import UnusableDatabaseError as UnusableDatabaseError
 from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.migrating import MigrationSession, Scratch
 from interlock_server.storage.options import DatabaseOptions as DatabaseOptions
 
 T = TypeVar("T")
@@ -87,8 +88,17 @@ class Database(Protocol):
     async def migrate(self, work: Callable[[Any], T]) -> T:
         """Run work with a synchronous connection on which a schema change is atomic."""
 
-    def migration_turn(self, connection: Any) -> AbstractContextManager[None]:
-        """Keep other migrators out while this one works on its connection."""
+    def migration_session(self) -> AbstractAsyncContextManager[MigrationSession]:
+        """Connect a migrator. Raises UnavailableError."""
+
+    def scratch(self) -> AbstractAsyncContextManager[Scratch]:
+        """Open an empty database of the same dialect for a rehearsal. Raises UnavailableError."""
+
+    async def table_sizes(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Tell the bytes and the estimated rows of tables, as far as that is known.
+
+        Rows are -1 where they were not counted yet. Raises UnavailableError.
+        """
 
     async def close(self) -> None:
         """Close all connections. May be called twice."""

@@ -3,6 +3,9 @@ dialect's module."""
 
 from __future__ import annotations
 
+SCHEMA_CHANGED = "The database's schema was changed; it is not what this server needs, or not yet."
+"""What is said of a statement that misses a table or a column: someone migrates."""
+
 
 class StorageError(Exception):
     """The base of all storage errors."""

@@ -24,6 +24,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol, TypeVar
@@ -197,6 +198,7 @@ class Pipeline:
         self._on_commit = on_commit
         self._queues = {class_: _Queue(budget) for class_, budget in BUDGETS.items()}
         self._work = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._writer: Writer | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -218,6 +220,13 @@ class Pipeline:
         if self._writer is not None:
             await self._writer.close()
             self._writer = None
+
+    def paused(self) -> AbstractAsyncContextManager[Any]:
+        """Keep batches from running for a while: what comes in waits. The one that runs ends first.
+
+        The writer stays connected, in no transaction.
+        """
+        return self._turn
 
     async def submit(self, command: Command[R], timeout: float | None = None) -> R:
         """Run one command, and answer its reply once it is durable.
@@ -251,10 +260,13 @@ class Pipeline:
         while True:
             await self._work.wait()
             self._work.clear()
-            await self._gather()
-            while batch := self._take():
-                await self._process(batch)
+            while True:
                 await self._gather()
+                async with self._turn:
+                    batch = self._take()
+                    if not batch:
+                        break
+                    await self._process(batch)
             if self._closing:
                 return
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -18,9 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from interlock_server.rules.states import Micros
-from interlock_server.storage import failpoints, tables
+from interlock_server.storage import failpoints, postgresql_migrating, tables
 from interlock_server.storage.database import show_url
 from interlock_server.storage.errors import (
+    SCHEMA_CHANGED,
     ConflictError,
     ConnectionLostError,
     OutcomeUnknownError,
@@ -46,12 +47,13 @@ from interlock_server.storage.plan import (
     writes,
 )
 from interlock_server.storage.postgresql_connecting import Connecting
+from interlock_server.storage.postgresql_migrating import (
+    PostgresqlMigrationSession,
+    PostgresqlScratch,
+)
 from interlock_server.storage.rows import Row, column_names
 
 T = TypeVar("T")
-
-_MIGRATION_LOCK = 0x1_7E_10_CC
-"""The advisory lock by which migrators of one database take turns."""
 
 OLDEST = 130000
 """PostgreSQL 13, the first one with transaction ids of 64 bits (`pg_current_xact_id`)."""
@@ -181,29 +183,55 @@ class PostgresqlDatabase:
 
     async def migrate(self, work: Callable[[Connection], T]) -> T:
         """See `Database.migrate`."""
+        async with self._migration_connection() as connection:
+            try:
+                return await connection.run_sync(work)
+            except (DBAPIError, *_LOST) as error:
+                raise translate(error) from error
+
+    @asynccontextmanager
+    async def _migration_connection(self) -> AsyncIterator[AsyncConnection]:
         engine = create_async_engine(
-            self._connecting.url, poolclass=NullPool, connect_args=self._connecting.arguments()
+            self._connecting.url,
+            poolclass=NullPool,
+            connect_args=self._connecting.arguments(**postgresql_migrating.SETTINGS),
         )
         try:
-            async with engine.connect() as connection:
-                return await connection.run_sync(work)
-        except (DBAPIError, *_LOST) as error:
-            raise translate(error) from error
+            try:
+                connection = await engine.connect()
+            except (DBAPIError, *_LOST, asyncpg.PostgresError) as error:
+                raise translate(error) from error
+            try:
+                yield connection
+            finally:
+                await connection.close()
         finally:
             await engine.dispose()
 
-    @contextmanager
-    def migration_turn(self, connection: Connection) -> Iterator[None]:
-        """See `Database.migration_turn`. The lock outlives the transactions of the migration."""
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})")
-        connection.commit()
-        try:
-            yield
-        finally:
-            if not connection.invalidated:
-                connection.rollback()
-                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})")
-                connection.commit()
+    @asynccontextmanager
+    async def migration_session(self) -> AsyncIterator[PostgresqlMigrationSession]:
+        """See `Database.migration_session`."""
+        async with self._migration_connection() as connection:
+            yield PostgresqlMigrationSession(connection, translate)
+
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[PostgresqlScratch]:
+        """See `Database.scratch`."""
+        async with self._migration_connection() as connection:
+            scratch = PostgresqlScratch(connection)
+            await scratch.prepare()
+            yield scratch
+
+    async def table_sizes(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """See `Database.table_sizes`."""
+
+        async def ask(connection: AsyncConnection) -> dict[str, tuple[int, int]]:
+            found = await connection.execute(
+                postgresql_migrating.TABLE_SIZES, {"names": list(names)}
+            )
+            return {name: (size, rows) for name, size, rows in found}
+
+        return await self.read(ask)
 
     async def close(self) -> None:
         """See `Database.close`."""
@@ -457,6 +485,13 @@ def translate(error: BaseException) -> BaseException:
             return UnavailableError("DATABASE_BUSY", "All connections for reads are taken.")
         case asyncpg.LockNotAvailableError():
             return UnavailableError("DATABASE_LOCKED", "Another program holds a lock for too long.")
+        case (
+            asyncpg.UndefinedTableError()
+            | asyncpg.UndefinedColumnError()
+            # A statement that was prepared before the schema changed.
+            | asyncpg.InvalidCachedStatementError()
+        ):
+            return UnavailableError("SCHEMA_CHANGED", SCHEMA_CHANGED)
         case asyncpg.QueryCanceledError():
             return UnavailableError("DATABASE_TIMEOUT", "A statement took too long.")
         case asyncpg.ReadOnlySQLTransactionError():

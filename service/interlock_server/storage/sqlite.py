@@ -6,8 +6,8 @@ import asyncio
 import fcntl
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -17,12 +17,13 @@ from sqlalchemy import Table, event, text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
-from interlock_server.storage import failpoints, tables
+from interlock_server.storage import failpoints, sqlite_migrating, tables
 from interlock_server.storage.database import is_in_memory, show_url
 from interlock_server.storage.errors import (
+    SCHEMA_CHANGED,
     ConnectionLostError,
     OutcomeUnknownError,
     UnavailableError,
@@ -47,6 +48,13 @@ from interlock_server.storage.plan import (
 )
 from interlock_server.storage.rows import Row, column_names
 from interlock_server.storage.sqlite_file import DatabaseFile
+from interlock_server.storage.sqlite_migrating import (
+    FileLock,
+    MemoryLock,
+    OneMigrator,
+    SqliteMigrationSession,
+    SqliteScratch,
+)
 from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
 
 T = TypeVar("T")
@@ -89,6 +97,7 @@ class SqliteDatabase:
             ),
         )
         event.listen(self._engine.sync_engine, "connect", self._prepare_connection)
+        self._memory_lock = MemoryLock()
         # In memory reads and batches take turns on the one connection.
         self._turn: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if self.in_memory else nullcontext()
@@ -164,32 +173,52 @@ class SqliteDatabase:
             fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UnusableDatabaseError(
-                f"Another server serves the database {self._url.database}. SQLite takes one; "
-                "for more servers use PostgreSQL."
+                f"Another server serves the database {self._url.database}, or a command changes "
+                "it. SQLite takes one; for more servers use PostgreSQL."
             ) from None
         except OSError as error:
             raise UnusableDatabaseError(f"{path} can not be written: {error.strerror}.") from None
 
     async def migrate(self, work: Callable[[Connection], T]) -> T:
         """See `Database.migrate`."""
-        engine = self._engine
-        if not self.in_memory:
-            engine = create_async_engine(
-                self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool
-            )
-            event.listen(engine.sync_engine, "connect", self._prepare_connection)
-        try:
-            async with self._turn, engine.connect() as connection:
-                return await connection.run_sync(work)
-        except (DBAPIError, sqlite3.Error) as error:
-            raise translate(error) from error
-        finally:
-            if engine is not self._engine:
-                await engine.dispose()
+        async with self._migration_engine() as engine:
+            try:
+                async with self._turn, engine.connect() as connection:
+                    return await connection.run_sync(work)
+            except (DBAPIError, sqlite3.Error) as error:
+                raise translate(error) from error
 
-    def migration_turn(self, connection: Connection) -> AbstractContextManager[None]:
-        """See `Database.migration_turn`: the write lock sees to it."""
-        return nullcontext()
+    @asynccontextmanager
+    async def _migration_engine(self) -> AsyncIterator[AsyncEngine]:
+        if self.in_memory:
+            yield self._engine
+            return
+        engine = create_async_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        event.listen(engine.sync_engine, "connect", self._prepare_connection)
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def migration_session(self) -> AsyncIterator[SqliteMigrationSession]:
+        """See `Database.migration_session`."""
+        lock: OneMigrator = self._memory_lock.turn()
+        if not self.in_memory:
+            lock = FileLock(str(self._url.database))
+        try:
+            async with self._migration_engine() as engine, engine.connect() as connection:
+                yield SqliteMigrationSession(connection, lock, self._turn, self.claim, translate)
+        finally:
+            lock.give_back()
+
+    def scratch(self) -> AbstractAsyncContextManager[SqliteScratch]:
+        """See `Database.scratch`."""
+        return sqlite_migrating.scratch()
+
+    async def table_sizes(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """See `Database.table_sizes`: no table is locked by itself, so nobody need know."""
+        return {}
 
     async def close(self) -> None:
         """See `Database.close`."""
@@ -491,6 +520,8 @@ def translate(error: BaseException) -> BaseException:
         return UnavailableError("DATABASE_IO_ERROR", f"The disk of the database fails: {words}.")
     if isinstance(original, PoolTimeoutError):
         return UnavailableError("DATABASE_BUSY", "All connections for reads are taken.")
+    if words.startswith(("no such table", "no such column")):
+        return UnavailableError("SCHEMA_CHANGED", SCHEMA_CHANGED)
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_PERM")):
         return UnavailableError("DATABASE_UNAVAILABLE", f"{words}.")
     if isinstance(original, sqlite3.ProgrammingError) and "closed" in words:

@@ -22,10 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from interlock.v1 import options_pb2 as interlock_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"interlock/admin/v1/migration.proto\x12\x12interlock.admin.v1\x1a\x1ainterlock/v1/options.proto\"\x12\n\x10GetStatusRequest\"\xd6\x01\n\x11GetStatusResponse\x12\x0f\n\x07\x64ialect\x18\x01 \x01(\t\x12\x18\n\x10\x64\x61tabase_version\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x61tabase_url\x18\x03 \x01(\t\x12\x18\n\x10\x63urrent_revision\x18\x04 \x01(\t\x12\x15\n\rhead_revision\x18\x05 \x01(\t\x12-\n\x07pending\x18\x06 \x03(\x0b\x32\x1c.interlock.admin.v1.Revision\x12\x10\n\x08servable\x18\x07 \x01(\x08\x12\x0e\n\x06\x61\x64vice\x18\x08 \x01(\t\"+\n\x08Revision\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\"\n\x0eUpgradeRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\"\x93\x01\n\x0fUpgradeResponse\x12.\n\x08revision\x18\x01 \x01(\x0b\x32\x1c.interlock.admin.v1.Revision\x12/\n\x05stage\x18\x02 \x01(\x0e\x32 .interlock.admin.v1.UpgradeStage\x12\x10\n\x08position\x18\x03 \x01(\x05\x12\r\n\x05total\x18\x04 \x01(\x05*d\n\x0cUpgradeStage\x12\x1d\n\x19UPGRADE_STAGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16UPGRADE_STAGE_APPLYING\x10\x01\x12\x19\n\x15UPGRADE_STAGE_APPLIED\x10\x02\x32\xce\x01\n\x10MigrationService\x12^\n\tGetStatus\x12$.interlock.admin.v1.GetStatusRequest\x1a%.interlock.admin.v1.GetStatusResponse\"\x04\xc8\xf3\x18\x04\x12Z\n\x07Upgrade\x12\".interlock.admin.v1.UpgradeRequest\x1a#.interlock.admin.v1.UpgradeResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"interlock/admin/v1/migration.proto\x12\x12interlock.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ainterlock/v1/options.proto\"\x12\n\x10GetStatusRequest\"\xa8\x02\n\x11GetStatusResponse\x12\x0f\n\x07\x64ialect\x18\x01 \x01(\t\x12\x18\n\x10\x64\x61tabase_version\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x61tabase_url\x18\x03 \x01(\t\x12\x18\n\x10\x63urrent_revision\x18\x04 \x01(\t\x12\x15\n\rhead_revision\x18\x05 \x01(\t\x12-\n\x07pending\x18\x06 \x03(\x0b\x32\x1c.interlock.admin.v1.Revision\x12\x10\n\x08servable\x18\x07 \x01(\x08\x12\x0e\n\x06\x61\x64vice\x18\x08 \x01(\t\x12\x17\n\x0f\x63ompatible_from\x18\t \x01(\t\x12\x16\n\x0eserver_version\x18\n \x01(\t\x12\x1f\n\x17other_programs_database\x18\x0b \x01(\x08\"D\n\x08Revision\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0f\x63ompatible_from\x18\x03 \x01(\t\"\x16\n\x14ListRevisionsRequest\"b\n\x15ListRevisionsResponse\x12/\n\trevisions\x18\x01 \x03(\x0b\x32\x1c.interlock.admin.v1.Revision\x12\x18\n\x10\x63urrent_revision\x18\x02 \x01(\t\"{\n\x0eUpgradeRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x15\x62\x65side_other_programs\x18\x04 \x01(\x08\"D\n\x0fUpgradeResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".interlock.admin.v1.MigrationEvent\"^\n\x10\x44owngradeRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x11\x44owngradeResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".interlock.admin.v1.MigrationEvent\"I\n\x0cStampRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"D\n\rStampResponse\x12\x19\n\x11previous_revision\x18\x01 \x01(\t\x12\x18\n\x10\x63urrent_revision\x18\x02 \x01(\t\"^\n\x0cResetRequest\x12\'\n\x04wait\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x1d\x64rop_tables_of_other_programs\x18\x02 \x01(\x08\"B\n\rResetResponse\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".interlock.admin.v1.MigrationEvent\"\xd8\x02\n\x0eMigrationEvent\x12\x31\n\x05stage\x18\x01 \x01(\x0e\x32\".interlock.admin.v1.MigrationStage\x12.\n\x08revision\x18\x02 \x01(\x0b\x32\x1c.interlock.admin.v1.Revision\x12\x10\n\x08position\x18\x03 \x01(\x05\x12\r\n\x05total\x18\x04 \x01(\x05\x12.\n\x06holder\x18\x05 \x01(\x0b\x32\x1e.interlock.admin.v1.LockHolder\x12\r\n\x05table\x18\x06 \x01(\t\x12\x11\n\trows_done\x18\x07 \x01(\x03\x12\x12\n\nrows_total\x18\x08 \x01(\x03\x12\x12\n\nstatements\x18\t \x03(\t\x12,\n\x05locks\x18\n \x03(\x0b\x32\x1d.interlock.admin.v1.TableLock\x12\x1a\n\x12interrupts_service\x18\x0b \x01(\x08\"R\n\nLockHolder\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\tTableLock\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x16\n\x0e\x65stimated_rows\x18\x04 \x01(\x03*\xfe\x01\n\x0eMigrationStage\x12\x1f\n\x1bMIGRATION_STAGE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MIGRATION_STAGE_WAITING\x10\x01\x12\x1c\n\x18MIGRATION_STAGE_DROPPING\x10\x02\x12\x1b\n\x17MIGRATION_STAGE_DROPPED\x10\x03\x12\x1c\n\x18MIGRATION_STAGE_APPLYING\x10\x04\x12\x1b\n\x17MIGRATION_STAGE_WORKING\x10\x05\x12\x1b\n\x17MIGRATION_STAGE_APPLIED\x10\x06\x12\x1b\n\x17MIGRATION_STAGE_PLANNED\x10\x07\x32\xc6\x04\n\x10MigrationService\x12^\n\tGetStatus\x12$.interlock.admin.v1.GetStatusRequest\x1a%.interlock.admin.v1.GetStatusResponse\"\x04\xc8\xf3\x18\x04\x12j\n\rListRevisions\x12(.interlock.admin.v1.ListRevisionsRequest\x1a).interlock.admin.v1.ListRevisionsResponse\"\x04\xc8\xf3\x18\x04\x12Z\n\x07Upgrade\x12\".interlock.admin.v1.UpgradeRequest\x1a#.interlock.admin.v1.UpgradeResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12`\n\tDowngrade\x12$.interlock.admin.v1.DowngradeRequest\x1a%.interlock.admin.v1.DowngradeResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12R\n\x05Stamp\x12 .interlock.admin.v1.StampRequest\x1a!.interlock.admin.v1.StampResponse\"\x04\xc8\xf3\x18\x04\x12T\n\x05Reset\x12 .interlock.admin.v1.ResetRequest\x1a!.interlock.admin.v1.ResetResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +36,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MIGRATIONSERVICE'].methods_by_name['GetStatus']._loaded_options = None
   _globals['_MIGRATIONSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\310\363\030\004'
+  _globals['_MIGRATIONSERVICE'].methods_by_name['ListRevisions']._loaded_options = None
+  _globals['_MIGRATIONSERVICE'].methods_by_name['ListRevisions']._serialized_options = b'\310\363\030\004'
   _globals['_MIGRATIONSERVICE'].methods_by_name['Upgrade']._loaded_options = None
   _globals['_MIGRATIONSERVICE'].methods_by_name['Upgrade']._serialized_options = b'\310\363\030\004'
-  _globals['_UPGRADESTAGE']._serialized_start=554
-  _globals['_UPGRADESTAGE']._serialized_end=654
-  _globals['_GETSTATUSREQUEST']._serialized_start=86
-  _globals['_GETSTATUSREQUEST']._serialized_end=104
-  _globals['_GETSTATUSRESPONSE']._serialized_start=107
-  _globals['_GETSTATUSRESPONSE']._serialized_end=321
-  _globals['_REVISION']._serialized_start=323
-  _globals['_REVISION']._serialized_end=366
-  _globals['_UPGRADEREQUEST']._serialized_start=368
-  _globals['_UPGRADEREQUEST']._serialized_end=402
-  _globals['_UPGRADERESPONSE']._serialized_start=405
-  _globals['_UPGRADERESPONSE']._serialized_end=552
-  _globals['_MIGRATIONSERVICE']._serialized_start=657
-  _globals['_MIGRATIONSERVICE']._serialized_end=863
+  _globals['_MIGRATIONSERVICE'].methods_by_name['Downgrade']._loaded_options = None
+  _globals['_MIGRATIONSERVICE'].methods_by_name['Downgrade']._serialized_options = b'\310\363\030\004'
+  _globals['_MIGRATIONSERVICE'].methods_by_name['Stamp']._loaded_options = None
+  _globals['_MIGRATIONSERVICE'].methods_by_name['Stamp']._serialized_options = b'\310\363\030\004'
+  _globals['_MIGRATIONSERVICE'].methods_by_name['Reset']._loaded_options = None
+  _globals['_MIGRATIONSERVICE'].methods_by_name['Reset']._serialized_options = b'\310\363\030\004'
+  _globals['_MIGRATIONSTAGE']._serialized_start=1849
+  _globals['_MIGRATIONSTAGE']._serialized_end=2103
+  _globals['_GETSTATUSREQUEST']._serialized_start=151
+  _globals['_GETSTATUSREQUEST']._serialized_end=169
+  _globals['_GETSTATUSRESPONSE']._serialized_start=172
+  _globals['_GETSTATUSRESPONSE']._serialized_end=468
+  _globals['_REVISION']._serialized_start=470
+  _globals['_REVISION']._serialized_end=538
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=540
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=562
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=564
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=662
+  _globals['_UPGRADEREQUEST']._serialized_start=664
+  _globals['_UPGRADEREQUEST']._serialized_end=787
+  _globals['_UPGRADERESPONSE']._serialized_start=789
+  _globals['_UPGRADERESPONSE']._serialized_end=857
+  _globals['_DOWNGRADEREQUEST']._serialized_start=859
+  _globals['_DOWNGRADEREQUEST']._serialized_end=953
+  _globals['_DOWNGRADERESPONSE']._serialized_start=955
+  _globals['_DOWNGRADERESPONSE']._serialized_end=1025
+  _globals['_STAMPREQUEST']._serialized_start=1027
+  _globals['_STAMPREQUEST']._serialized_end=1100
+  _globals['_STAMPRESPONSE']._serialized_start=1102
+  _globals['_STAMPRESPONSE']._serialized_end=1170
+  _globals['_RESETREQUEST']._serialized_start=1172
+  _globals['_RESETREQUEST']._serialized_end=1266
+  _globals['_RESETRESPONSE']._serialized_start=1268
+  _globals['_RESETRESPONSE']._serialized_end=1334
+  _globals['_MIGRATIONEVENT']._serialized_start=1337
+  _globals['_MIGRATIONEVENT']._serialized_end=1681
+  _globals['_LOCKHOLDER']._serialized_start=1683
+  _globals['_LOCKHOLDER']._serialized_end=1765
+  _globals['_TABLELOCK']._serialized_start=1767
+  _globals['_TABLELOCK']._serialized_end=1846
+  _globals['_MIGRATIONSERVICE']._serialized_start=2106
+  _globals['_MIGRATIONSERVICE']._serialized_end=2688
 # @@protoc_insertion_point(module_scope)

@@ -6,9 +6,11 @@ The contract of operators. It is served on a listener of its own."""
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -19,29 +21,49 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
-class _UpgradeStage:
+class _MigrationStage:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
 
-class _UpgradeStageEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_UpgradeStage.ValueType], builtins.type):
+class _MigrationStageEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MigrationStage.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    UPGRADE_STAGE_UNSPECIFIED: _UpgradeStage.ValueType  # 0
+    MIGRATION_STAGE_UNSPECIFIED: _MigrationStage.ValueType  # 0
     """Not said. Never sent."""
-    UPGRADE_STAGE_APPLYING: _UpgradeStage.ValueType  # 1
-    """It is being applied."""
-    UPGRADE_STAGE_APPLIED: _UpgradeStage.ValueType  # 2
-    """It is applied and committed."""
+    MIGRATION_STAGE_WAITING: _MigrationStage.ValueType  # 1
+    """Another migrator works; see `holder`. Told again when it is yet another one."""
+    MIGRATION_STAGE_DROPPING: _MigrationStage.ValueType  # 2
+    """All tables are being dropped."""
+    MIGRATION_STAGE_DROPPED: _MigrationStage.ValueType  # 3
+    """All tables are gone."""
+    MIGRATION_STAGE_APPLYING: _MigrationStage.ValueType  # 4
+    """A revision is being applied, or taken back."""
+    MIGRATION_STAGE_WORKING: _MigrationStage.ValueType  # 5
+    """Long work of a revision goes on; see `rows_done`."""
+    MIGRATION_STAGE_APPLIED: _MigrationStage.ValueType  # 6
+    """The revision is applied, or taken back, and that is committed."""
+    MIGRATION_STAGE_PLANNED: _MigrationStage.ValueType  # 7
+    """A dry run: this is what would be done for the revision; see `statements`."""
 
-class UpgradeStage(_UpgradeStage, metaclass=_UpgradeStageEnumTypeWrapper):
-    """How far a revision has come."""
+class MigrationStage(_MigrationStage, metaclass=_MigrationStageEnumTypeWrapper):
+    """What a migrator tells."""
 
-UPGRADE_STAGE_UNSPECIFIED: UpgradeStage.ValueType  # 0
+MIGRATION_STAGE_UNSPECIFIED: MigrationStage.ValueType  # 0
 """Not said. Never sent."""
-UPGRADE_STAGE_APPLYING: UpgradeStage.ValueType  # 1
-"""It is being applied."""
-UPGRADE_STAGE_APPLIED: UpgradeStage.ValueType  # 2
-"""It is applied and committed."""
-Global___UpgradeStage: typing_extensions.TypeAlias = UpgradeStage
+MIGRATION_STAGE_WAITING: MigrationStage.ValueType  # 1
+"""Another migrator works; see `holder`. Told again when it is yet another one."""
+MIGRATION_STAGE_DROPPING: MigrationStage.ValueType  # 2
+"""All tables are being dropped."""
+MIGRATION_STAGE_DROPPED: MigrationStage.ValueType  # 3
+"""All tables are gone."""
+MIGRATION_STAGE_APPLYING: MigrationStage.ValueType  # 4
+"""A revision is being applied, or taken back."""
+MIGRATION_STAGE_WORKING: MigrationStage.ValueType  # 5
+"""Long work of a revision goes on; see `rows_done`."""
+MIGRATION_STAGE_APPLIED: MigrationStage.ValueType  # 6
+"""The revision is applied, or taken back, and that is committed."""
+MIGRATION_STAGE_PLANNED: MigrationStage.ValueType  # 7
+"""A dry run: this is what would be done for the revision; see `statements`."""
+Global___MigrationStage: typing_extensions.TypeAlias = MigrationStage
 
 @typing.final
 class GetStatusRequest(google.protobuf.message.Message):
@@ -69,6 +91,9 @@ class GetStatusResponse(google.protobuf.message.Message):
     PENDING_FIELD_NUMBER: builtins.int
     SERVABLE_FIELD_NUMBER: builtins.int
     ADVICE_FIELD_NUMBER: builtins.int
+    COMPATIBLE_FROM_FIELD_NUMBER: builtins.int
+    SERVER_VERSION_FIELD_NUMBER: builtins.int
+    OTHER_PROGRAMS_DATABASE_FIELD_NUMBER: builtins.int
     dialect: builtins.str
     """The kind of database: `sqlite` or `postgresql`."""
     database_version: builtins.str
@@ -76,13 +101,19 @@ class GetStatusResponse(google.protobuf.message.Message):
     database_url: builtins.str
     """The database's address, without passwords."""
     current_revision: builtins.str
-    """The revision of the schema; empty: the database is empty."""
+    """The revision of the schema; empty: there is none."""
     head_revision: builtins.str
     """The newest revision that this server knows."""
     servable: builtins.bool
     """Whether this server can serve the schema as it is."""
     advice: builtins.str
     """What to do where it can not, as a command to type."""
+    compatible_from: builtins.str
+    """The oldest version of Interlock that can serve the schema as it is; empty: not known."""
+    server_version: builtins.str
+    """The version of this server."""
+    other_programs_database: builtins.bool
+    """Whether the database holds tables, but none of Interlock's."""
     @property
     def pending(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Revision]:
         """The revisions between the two, in the order in which they would be applied."""
@@ -98,8 +129,11 @@ class GetStatusResponse(google.protobuf.message.Message):
         pending: collections.abc.Iterable[Global___Revision] | None = ...,
         servable: builtins.bool = ...,
         advice: builtins.str = ...,
+        compatible_from: builtins.str = ...,
+        server_version: builtins.str = ...,
+        other_programs_database: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["advice", b"advice", "current_revision", b"current_revision", "database_url", b"database_url", "database_version", b"database_version", "dialect", b"dialect", "head_revision", b"head_revision", "pending", b"pending", "servable", b"servable"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["advice", b"advice", "compatible_from", b"compatible_from", "current_revision", b"current_revision", "database_url", b"database_url", "database_version", b"database_version", "dialect", b"dialect", "head_revision", b"head_revision", "other_programs_database", b"other_programs_database", "pending", b"pending", "servable", b"servable", "server_version", b"server_version"]) -> None: ...
 
 Global___GetStatusResponse: typing_extensions.TypeAlias = GetStatusResponse
 
@@ -111,19 +145,61 @@ class Revision(google.protobuf.message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
+    COMPATIBLE_FROM_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id."""
     description: builtins.str
     """What it does, in a line."""
+    compatible_from: builtins.str
+    """The oldest version of Interlock that can serve the schema after it."""
     def __init__(
         self,
         *,
         id: builtins.str = ...,
         description: builtins.str = ...,
+        compatible_from: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["description", b"description", "id", b"id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["compatible_from", b"compatible_from", "description", b"description", "id", b"id"]) -> None: ...
 
 Global___Revision: typing_extensions.TypeAlias = Revision
+
+@typing.final
+class ListRevisionsRequest(google.protobuf.message.Message):
+    """Asks for the history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListRevisionsRequest: typing_extensions.TypeAlias = ListRevisionsRequest
+
+@typing.final
+class ListRevisionsResponse(google.protobuf.message.Message):
+    """The history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISIONS_FIELD_NUMBER: builtins.int
+    CURRENT_REVISION_FIELD_NUMBER: builtins.int
+    current_revision: builtins.str
+    """The id of the one that the schema is at, which may be one that this server does not know; empty:
+    none.
+    """
+    @property
+    def revisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Revision]:
+        """The revisions, the first one first."""
+
+    def __init__(
+        self,
+        *,
+        revisions: collections.abc.Iterable[Global___Revision] | None = ...,
+        current_revision: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["current_revision", b"current_revision", "revisions", b"revisions"]) -> None: ...
+
+Global___ListRevisionsResponse: typing_extensions.TypeAlias = ListRevisionsResponse
 
 @typing.final
 class UpgradeRequest(google.protobuf.message.Message):
@@ -132,46 +208,324 @@ class UpgradeRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    WAIT_FIELD_NUMBER: builtins.int
+    BESIDE_OTHER_PROGRAMS_FIELD_NUMBER: builtins.int
     revision: builtins.str
     """Up to which revision; empty: `head`."""
+    dry_run: builtins.bool
+    """Change nothing; the events say what would be done."""
+    beside_other_programs: builtins.bool
+    """Build the schema beside the tables of another program, in its database."""
+    @property
+    def wait(self) -> google.protobuf.duration_pb2.Duration:
+        """How long to wait for another migrator; unset: 60 s; 0: not at all. At most a day."""
+
     def __init__(
         self,
         *,
         revision: builtins.str = ...,
+        dry_run: builtins.bool = ...,
+        wait: google.protobuf.duration_pb2.Duration | None = ...,
+        beside_other_programs: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["revision", b"revision"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["wait", b"wait"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["beside_other_programs", b"beside_other_programs", "dry_run", b"dry_run", "revision", b"revision", "wait", b"wait"]) -> None: ...
 
 Global___UpgradeRequest: typing_extensions.TypeAlias = UpgradeRequest
 
 @typing.final
 class UpgradeResponse(google.protobuf.message.Message):
-    """News of one revision."""
+    """News of an upgrade."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    REVISION_FIELD_NUMBER: builtins.int
-    STAGE_FIELD_NUMBER: builtins.int
-    POSITION_FIELD_NUMBER: builtins.int
-    TOTAL_FIELD_NUMBER: builtins.int
-    stage: Global___UpgradeStage.ValueType
-    """How far it has come."""
-    position: builtins.int
-    """Which of the pending ones it is, from 1 on."""
-    total: builtins.int
-    """How many are pending in all."""
+    EVENT_FIELD_NUMBER: builtins.int
     @property
-    def revision(self) -> Global___Revision:
-        """The revision."""
+    def event(self) -> Global___MigrationEvent:
+        """What has happened."""
 
     def __init__(
         self,
         *,
-        revision: Global___Revision | None = ...,
-        stage: Global___UpgradeStage.ValueType = ...,
-        position: builtins.int = ...,
-        total: builtins.int = ...,
+        event: Global___MigrationEvent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["revision", b"revision"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["position", b"position", "revision", b"revision", "stage", b"stage", "total", b"total"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["event", b"event"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event"]) -> None: ...
 
 Global___UpgradeResponse: typing_extensions.TypeAlias = UpgradeResponse
+
+@typing.final
+class DowngradeRequest(google.protobuf.message.Message):
+    """Asks to take revisions back."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    WAIT_FIELD_NUMBER: builtins.int
+    revision: builtins.str
+    """Down to which revision, which stays; empty: `-1`."""
+    dry_run: builtins.bool
+    """Change nothing; the events say what would be done."""
+    @property
+    def wait(self) -> google.protobuf.duration_pb2.Duration:
+        """How long to wait for another migrator; unset: 60 s; 0: not at all. At most a day."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.str = ...,
+        dry_run: builtins.bool = ...,
+        wait: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["wait", b"wait"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "revision", b"revision", "wait", b"wait"]) -> None: ...
+
+Global___DowngradeRequest: typing_extensions.TypeAlias = DowngradeRequest
+
+@typing.final
+class DowngradeResponse(google.protobuf.message.Message):
+    """News of a downgrade."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: builtins.int
+    @property
+    def event(self) -> Global___MigrationEvent:
+        """What has happened."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___MigrationEvent | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["event", b"event"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event"]) -> None: ...
+
+Global___DowngradeResponse: typing_extensions.TypeAlias = DowngradeResponse
+
+@typing.final
+class StampRequest(google.protobuf.message.Message):
+    """Asks to write down the schema's revision."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    WAIT_FIELD_NUMBER: builtins.int
+    revision: builtins.str
+    """Which revision; required."""
+    @property
+    def wait(self) -> google.protobuf.duration_pb2.Duration:
+        """How long to wait for another migrator; unset: 60 s; 0: not at all. At most a day."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.str = ...,
+        wait: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["wait", b"wait"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["revision", b"revision", "wait", b"wait"]) -> None: ...
+
+Global___StampRequest: typing_extensions.TypeAlias = StampRequest
+
+@typing.final
+class StampResponse(google.protobuf.message.Message):
+    """The revision is written down."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PREVIOUS_REVISION_FIELD_NUMBER: builtins.int
+    CURRENT_REVISION_FIELD_NUMBER: builtins.int
+    previous_revision: builtins.str
+    """The id that was written down before; empty: none."""
+    current_revision: builtins.str
+    """The id that is now; empty: none."""
+    def __init__(
+        self,
+        *,
+        previous_revision: builtins.str = ...,
+        current_revision: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["current_revision", b"current_revision", "previous_revision", b"previous_revision"]) -> None: ...
+
+Global___StampResponse: typing_extensions.TypeAlias = StampResponse
+
+@typing.final
+class ResetRequest(google.protobuf.message.Message):
+    """Asks to delete everything."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WAIT_FIELD_NUMBER: builtins.int
+    DROP_TABLES_OF_OTHER_PROGRAMS_FIELD_NUMBER: builtins.int
+    drop_tables_of_other_programs: builtins.bool
+    """Also drop all tables that Interlock does not know: on SQLite all tables of the file, on
+    PostgreSQL all tables of the schema that Interlock's tables are in.
+    """
+    @property
+    def wait(self) -> google.protobuf.duration_pb2.Duration:
+        """How long to wait for another migrator; unset: 60 s; 0: not at all. At most a day."""
+
+    def __init__(
+        self,
+        *,
+        wait: google.protobuf.duration_pb2.Duration | None = ...,
+        drop_tables_of_other_programs: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["wait", b"wait"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["drop_tables_of_other_programs", b"drop_tables_of_other_programs", "wait", b"wait"]) -> None: ...
+
+Global___ResetRequest: typing_extensions.TypeAlias = ResetRequest
+
+@typing.final
+class ResetResponse(google.protobuf.message.Message):
+    """News of a reset."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: builtins.int
+    @property
+    def event(self) -> Global___MigrationEvent:
+        """What has happened."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___MigrationEvent | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["event", b"event"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event"]) -> None: ...
+
+Global___ResetResponse: typing_extensions.TypeAlias = ResetResponse
+
+@typing.final
+class MigrationEvent(google.protobuf.message.Message):
+    """One piece of news of a migrator."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    HOLDER_FIELD_NUMBER: builtins.int
+    TABLE_FIELD_NUMBER: builtins.int
+    ROWS_DONE_FIELD_NUMBER: builtins.int
+    ROWS_TOTAL_FIELD_NUMBER: builtins.int
+    STATEMENTS_FIELD_NUMBER: builtins.int
+    LOCKS_FIELD_NUMBER: builtins.int
+    INTERRUPTS_SERVICE_FIELD_NUMBER: builtins.int
+    stage: Global___MigrationStage.ValueType
+    """What is told."""
+    position: builtins.int
+    """Which of the steps it is, from 1 on."""
+    total: builtins.int
+    """How many steps there are in all."""
+    table: builtins.str
+    """The table that is worked on; only with WORKING."""
+    rows_done: builtins.int
+    """How many rows have been changed; only with WORKING."""
+    rows_total: builtins.int
+    """How many rows there were to change, an estimate; 0: not known. Only with WORKING."""
+    interrupts_service: builtins.bool
+    """Whether data services answer UNAVAILABLE while the step runs, since they can serve the schema
+    either not before it or not after it.
+    """
+    @property
+    def revision(self) -> Global___Revision:
+        """The revision that it is about; unset where it is about none."""
+
+    @property
+    def holder(self) -> Global___LockHolder:
+        """Who is waited for; only with WAITING."""
+
+    @property
+    def statements(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The SQL, a statement each; only with PLANNED."""
+
+    @property
+    def locks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TableLock]:
+        """The locks that the step takes on tables that are there before it; only with PLANNED, and only on
+        PostgreSQL: SQLite locks the database as a whole.
+        """
+
+    def __init__(
+        self,
+        *,
+        stage: Global___MigrationStage.ValueType = ...,
+        revision: Global___Revision | None = ...,
+        position: builtins.int = ...,
+        total: builtins.int = ...,
+        holder: Global___LockHolder | None = ...,
+        table: builtins.str = ...,
+        rows_done: builtins.int = ...,
+        rows_total: builtins.int = ...,
+        statements: collections.abc.Iterable[builtins.str] | None = ...,
+        locks: collections.abc.Iterable[Global___TableLock] | None = ...,
+        interrupts_service: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["holder", b"holder", "revision", b"revision"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["holder", b"holder", "interrupts_service", b"interrupts_service", "locks", b"locks", "position", b"position", "revision", b"revision", "rows_done", b"rows_done", "rows_total", b"rows_total", "stage", b"stage", "statements", b"statements", "table", b"table", "total", b"total"]) -> None: ...
+
+Global___MigrationEvent: typing_extensions.TypeAlias = MigrationEvent
+
+@typing.final
+class LockHolder(google.protobuf.message.Message):
+    """Who works on a database's schema."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    PID_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """The name of its machine; empty: not known."""
+    pid: builtins.int
+    """Its process there; 0: not known."""
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when it has worked; unset: not known."""
+
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        pid: builtins.int = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "pid", b"pid", "since", b"since"]) -> None: ...
+
+Global___LockHolder: typing_extensions.TypeAlias = LockHolder
+
+@typing.final
+class TableLock(google.protobuf.message.Message):
+    """A lock on a table."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: builtins.int
+    MODE_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    ESTIMATED_ROWS_FIELD_NUMBER: builtins.int
+    table: builtins.str
+    """The table."""
+    mode: builtins.str
+    """The lock's mode, as PostgreSQL calls it, such as `AccessExclusiveLock`."""
+    bytes: builtins.int
+    """The size of the table on disk with its indexes and what it has put aside."""
+    estimated_rows: builtins.int
+    """The number of its rows, as PostgreSQL estimates it; -1: it has not counted yet."""
+    def __init__(
+        self,
+        *,
+        table: builtins.str = ...,
+        mode: builtins.str = ...,
+        bytes: builtins.int = ...,
+        estimated_rows: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "estimated_rows", b"estimated_rows", "mode", b"mode", "table", b"table"]) -> None: ...
+
+Global___TableLock: typing_extensions.TypeAlias = TableLock

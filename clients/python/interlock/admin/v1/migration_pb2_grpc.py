@@ -27,6 +27,19 @@ if _version_not_supported:
 
 class MigrationServiceStub(object):
     """Tells and changes the revision of the database's schema.
+
+    One migrator works on a database at a time, whichever process it is in. The others wait, and are
+    told who it is. What a migrator has begun it ends also when its caller goes away, but it begins no
+    further revision then.
+
+    Where a request names a revision, it is one of: an id; the beginning of an id, if no other id
+    begins so; `head`, the newest that this server knows; `base`, before the first; a relative step
+    such as `+1` or `-1`.
+
+    Errors of all calls that change something: NOT_FOUND `REVISION_NOT_FOUND`; INVALID_ARGUMENT
+    `REVISION_AMBIGUOUS`, which names the candidates; ABORTED `MIGRATION_RUNNING` where another
+    migrator did not end in time; FAILED_PRECONDITION `MIGRATION_FAILED`, `OTHER_PROGRAMS_DATABASE`
+    and `REVISION_UNKNOWN`, where the schema is at a revision that this server does not know.
     """
 
     def __init__(self, channel):
@@ -40,15 +53,48 @@ class MigrationServiceStub(object):
                 request_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.ListRevisions = channel.unary_unary(
+                '/interlock.admin.v1.MigrationService/ListRevisions',
+                request_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.ListRevisionsRequest.SerializeToString,
+                response_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.ListRevisionsResponse.FromString,
+                _registered_method=True)
         self.Upgrade = channel.unary_stream(
                 '/interlock.admin.v1.MigrationService/Upgrade',
                 request_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.UpgradeRequest.SerializeToString,
                 response_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.UpgradeResponse.FromString,
                 _registered_method=True)
+        self.Downgrade = channel.unary_stream(
+                '/interlock.admin.v1.MigrationService/Downgrade',
+                request_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.DowngradeRequest.SerializeToString,
+                response_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.DowngradeResponse.FromString,
+                _registered_method=True)
+        self.Stamp = channel.unary_unary(
+                '/interlock.admin.v1.MigrationService/Stamp',
+                request_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.StampRequest.SerializeToString,
+                response_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.StampResponse.FromString,
+                _registered_method=True)
+        self.Reset = channel.unary_stream(
+                '/interlock.admin.v1.MigrationService/Reset',
+                request_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.ResetRequest.SerializeToString,
+                response_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.ResetResponse.FromString,
+                _registered_method=True)
 
 
 class MigrationServiceServicer(object):
     """Tells and changes the revision of the database's schema.
+
+    One migrator works on a database at a time, whichever process it is in. The others wait, and are
+    told who it is. What a migrator has begun it ends also when its caller goes away, but it begins no
+    further revision then.
+
+    Where a request names a revision, it is one of: an id; the beginning of an id, if no other id
+    begins so; `head`, the newest that this server knows; `base`, before the first; a relative step
+    such as `+1` or `-1`.
+
+    Errors of all calls that change something: NOT_FOUND `REVISION_NOT_FOUND`; INVALID_ARGUMENT
+    `REVISION_AMBIGUOUS`, which names the candidates; ABORTED `MIGRATION_RUNNING` where another
+    migrator did not end in time; FAILED_PRECONDITION `MIGRATION_FAILED`, `OTHER_PROGRAMS_DATABASE`
+    and `REVISION_UNKNOWN`, where the schema is at a revision that this server does not know.
     """
 
     def GetStatus(self, request, context):
@@ -58,12 +104,42 @@ class MigrationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRevisions(self, request, context):
+        """Lists the whole history of the schema, the first revision first. Not paged: it is short.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Upgrade(self, request, context):
         """Applies pending revisions, one event before and one after each; ends when all are applied.
 
-        A revision that fails leaves the schema at the one before it. Errors: NOT_FOUND
-        `REVISION_NOT_FOUND`; FAILED_PRECONDITION `MIGRATION_FAILED`; ABORTED `MIGRATION_RUNNING` while
-        another one runs.
+        A revision that fails leaves the schema at the one before it; where parts of it stay, the error
+        says which.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Downgrade(self, request, context):
+        """Takes revisions back, the newest first, with the events of Upgrade. What they have added to the
+        schema is lost with all that is stored in it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Stamp(self, request, context):
+        """Writes down that the schema is at a revision, and changes nothing else. For databases that were
+        changed by hand: a wrong stamp makes the next upgrade fail, or worse.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reset(self, request, context):
+        """Deletes everything that is stored, and builds the schema anew. Tables that Interlock does not
+        know are left alone, unless the request says otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,10 +153,30 @@ def add_MigrationServiceServicer_to_server(servicer, server):
                     request_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.GetStatusRequest.FromString,
                     response_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.GetStatusResponse.SerializeToString,
             ),
+            'ListRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevisions,
+                    request_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.ListRevisionsRequest.FromString,
+                    response_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.ListRevisionsResponse.SerializeToString,
+            ),
             'Upgrade': grpc.unary_stream_rpc_method_handler(
                     servicer.Upgrade,
                     request_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.UpgradeRequest.FromString,
                     response_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.UpgradeResponse.SerializeToString,
+            ),
+            'Downgrade': grpc.unary_stream_rpc_method_handler(
+                    servicer.Downgrade,
+                    request_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.DowngradeRequest.FromString,
+                    response_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.DowngradeResponse.SerializeToString,
+            ),
+            'Stamp': grpc.unary_unary_rpc_method_handler(
+                    servicer.Stamp,
+                    request_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.StampRequest.FromString,
+                    response_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.StampResponse.SerializeToString,
+            ),
+            'Reset': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reset,
+                    request_deserializer=interlock_dot_admin_dot_v1_dot_migration__pb2.ResetRequest.FromString,
+                    response_serializer=interlock_dot_admin_dot_v1_dot_migration__pb2.ResetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +188,19 @@ def add_MigrationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MigrationService(object):
     """Tells and changes the revision of the database's schema.
+
+    One migrator works on a database at a time, whichever process it is in. The others wait, and are
+    told who it is. What a migrator has begun it ends also when its caller goes away, but it begins no
+    further revision then.
+
+    Where a request names a revision, it is one of: an id; the beginning of an id, if no other id
+    begins so; `head`, the newest that this server knows; `base`, before the first; a relative step
+    such as `+1` or `-1`.
+
+    Errors of all calls that change something: NOT_FOUND `REVISION_NOT_FOUND`; INVALID_ARGUMENT
+    `REVISION_AMBIGUOUS`, which names the candidates; ABORTED `MIGRATION_RUNNING` where another
+    migrator did not end in time; FAILED_PRECONDITION `MIGRATION_FAILED`, `OTHER_PROGRAMS_DATABASE`
+    and `REVISION_UNKNOWN`, where the schema is at a revision that this server does not know.
     """
 
     @staticmethod
@@ -122,6 +231,33 @@ class MigrationService(object):
             _registered_method=True)
 
     @staticmethod
+    def ListRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.admin.v1.MigrationService/ListRevisions',
+            interlock_dot_admin_dot_v1_dot_migration__pb2.ListRevisionsRequest.SerializeToString,
+            interlock_dot_admin_dot_v1_dot_migration__pb2.ListRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Upgrade(request,
             target,
             options=(),
@@ -138,6 +274,87 @@ class MigrationService(object):
             '/interlock.admin.v1.MigrationService/Upgrade',
             interlock_dot_admin_dot_v1_dot_migration__pb2.UpgradeRequest.SerializeToString,
             interlock_dot_admin_dot_v1_dot_migration__pb2.UpgradeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Downgrade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/interlock.admin.v1.MigrationService/Downgrade',
+            interlock_dot_admin_dot_v1_dot_migration__pb2.DowngradeRequest.SerializeToString,
+            interlock_dot_admin_dot_v1_dot_migration__pb2.DowngradeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stamp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.admin.v1.MigrationService/Stamp',
+            interlock_dot_admin_dot_v1_dot_migration__pb2.StampRequest.SerializeToString,
+            interlock_dot_admin_dot_v1_dot_migration__pb2.StampResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/interlock.admin.v1.MigrationService/Reset',
+            interlock_dot_admin_dot_v1_dot_migration__pb2.ResetRequest.SerializeToString,
+            interlock_dot_admin_dot_v1_dot_migration__pb2.ResetResponse.FromString,
             options,
             channel_credentials,
             insecure,

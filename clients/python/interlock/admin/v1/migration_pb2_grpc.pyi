@@ -41,6 +41,22 @@ _MigrationServiceGetStatusType = typing_extensions.TypeVar(
     ],
 )
 
+_MigrationServiceListRevisionsType = typing_extensions.TypeVar(
+    '_MigrationServiceListRevisionsType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.admin.v1.migration_pb2.ListRevisionsRequest,
+        interlock.admin.v1.migration_pb2.ListRevisionsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.admin.v1.migration_pb2.ListRevisionsRequest,
+        interlock.admin.v1.migration_pb2.ListRevisionsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.admin.v1.migration_pb2.ListRevisionsRequest,
+        interlock.admin.v1.migration_pb2.ListRevisionsResponse,
+    ],
+)
+
 _MigrationServiceUpgradeType = typing_extensions.TypeVar(
     '_MigrationServiceUpgradeType',
     grpc.UnaryStreamMultiCallable[
@@ -57,8 +73,70 @@ _MigrationServiceUpgradeType = typing_extensions.TypeVar(
     ],
 )
 
-class MigrationServiceStub(typing.Generic[_MigrationServiceGetStatusType, _MigrationServiceUpgradeType]):
-    """Tells and changes the revision of the database's schema."""
+_MigrationServiceDowngradeType = typing_extensions.TypeVar(
+    '_MigrationServiceDowngradeType',
+    grpc.UnaryStreamMultiCallable[
+        interlock.admin.v1.migration_pb2.DowngradeRequest,
+        interlock.admin.v1.migration_pb2.DowngradeResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        interlock.admin.v1.migration_pb2.DowngradeRequest,
+        interlock.admin.v1.migration_pb2.DowngradeResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        interlock.admin.v1.migration_pb2.DowngradeRequest,
+        interlock.admin.v1.migration_pb2.DowngradeResponse,
+    ],
+)
+
+_MigrationServiceStampType = typing_extensions.TypeVar(
+    '_MigrationServiceStampType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.admin.v1.migration_pb2.StampRequest,
+        interlock.admin.v1.migration_pb2.StampResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.admin.v1.migration_pb2.StampRequest,
+        interlock.admin.v1.migration_pb2.StampResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.admin.v1.migration_pb2.StampRequest,
+        interlock.admin.v1.migration_pb2.StampResponse,
+    ],
+)
+
+_MigrationServiceResetType = typing_extensions.TypeVar(
+    '_MigrationServiceResetType',
+    grpc.UnaryStreamMultiCallable[
+        interlock.admin.v1.migration_pb2.ResetRequest,
+        interlock.admin.v1.migration_pb2.ResetResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        interlock.admin.v1.migration_pb2.ResetRequest,
+        interlock.admin.v1.migration_pb2.ResetResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        interlock.admin.v1.migration_pb2.ResetRequest,
+        interlock.admin.v1.migration_pb2.ResetResponse,
+    ],
+)
+
+class MigrationServiceStub(typing.Generic[_MigrationServiceGetStatusType, _MigrationServiceListRevisionsType, _MigrationServiceUpgradeType, _MigrationServiceDowngradeType, _MigrationServiceStampType, _MigrationServiceResetType]):
+    """Tells and changes the revision of the database's schema.
+
+    One migrator works on a database at a time, whichever process it is in. The others wait, and are
+    told who it is. What a migrator has begun it ends also when its caller goes away, but it begins no
+    further revision then.
+
+    Where a request names a revision, it is one of: an id; the beginning of an id, if no other id
+    begins so; `head`, the newest that this server knows; `base`, before the first; a relative step
+    such as `+1` or `-1`.
+
+    Errors of all calls that change something: NOT_FOUND `REVISION_NOT_FOUND`; INVALID_ARGUMENT
+    `REVISION_AMBIGUOUS`, which names the candidates; ABORTED `MIGRATION_RUNNING` where another
+    migrator did not end in time; FAILED_PRECONDITION `MIGRATION_FAILED`, `OTHER_PROGRAMS_DATABASE`
+    and `REVISION_UNKNOWN`, where the schema is at a revision that this server does not know.
+    """
 
     @typing.overload
     def __init__(self: MigrationServiceStub[
@@ -66,9 +144,25 @@ class MigrationServiceStub(typing.Generic[_MigrationServiceGetStatusType, _Migra
             interlock.admin.v1.migration_pb2.GetStatusRequest,
             interlock.admin.v1.migration_pb2.GetStatusResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.admin.v1.migration_pb2.ListRevisionsRequest,
+            interlock.admin.v1.migration_pb2.ListRevisionsResponse,
+        ],
         grpc.UnaryStreamMultiCallable[
             interlock.admin.v1.migration_pb2.UpgradeRequest,
             interlock.admin.v1.migration_pb2.UpgradeResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            interlock.admin.v1.migration_pb2.DowngradeRequest,
+            interlock.admin.v1.migration_pb2.DowngradeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.admin.v1.migration_pb2.StampRequest,
+            interlock.admin.v1.migration_pb2.StampResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            interlock.admin.v1.migration_pb2.ResetRequest,
+            interlock.admin.v1.migration_pb2.ResetResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -78,21 +172,54 @@ class MigrationServiceStub(typing.Generic[_MigrationServiceGetStatusType, _Migra
             interlock.admin.v1.migration_pb2.GetStatusRequest,
             interlock.admin.v1.migration_pb2.GetStatusResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.admin.v1.migration_pb2.ListRevisionsRequest,
+            interlock.admin.v1.migration_pb2.ListRevisionsResponse,
+        ],
         grpc.aio.UnaryStreamMultiCallable[
             interlock.admin.v1.migration_pb2.UpgradeRequest,
             interlock.admin.v1.migration_pb2.UpgradeResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            interlock.admin.v1.migration_pb2.DowngradeRequest,
+            interlock.admin.v1.migration_pb2.DowngradeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.admin.v1.migration_pb2.StampRequest,
+            interlock.admin.v1.migration_pb2.StampResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            interlock.admin.v1.migration_pb2.ResetRequest,
+            interlock.admin.v1.migration_pb2.ResetResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     GetStatus: _MigrationServiceGetStatusType
     """Tells where the schema stands and what is pending."""
 
+    ListRevisions: _MigrationServiceListRevisionsType
+    """Lists the whole history of the schema, the first revision first. Not paged: it is short."""
+
     Upgrade: _MigrationServiceUpgradeType
     """Applies pending revisions, one event before and one after each; ends when all are applied.
 
-    A revision that fails leaves the schema at the one before it. Errors: NOT_FOUND
-    `REVISION_NOT_FOUND`; FAILED_PRECONDITION `MIGRATION_FAILED`; ABORTED `MIGRATION_RUNNING` while
-    another one runs.
+    A revision that fails leaves the schema at the one before it; where parts of it stay, the error
+    says which.
+    """
+
+    Downgrade: _MigrationServiceDowngradeType
+    """Takes revisions back, the newest first, with the events of Upgrade. What they have added to the
+    schema is lost with all that is stored in it.
+    """
+
+    Stamp: _MigrationServiceStampType
+    """Writes down that the schema is at a revision, and changes nothing else. For databases that were
+    changed by hand: a wrong stamp makes the next upgrade fail, or worse.
+    """
+
+    Reset: _MigrationServiceResetType
+    """Deletes everything that is stored, and builds the schema anew. Tables that Interlock does not
+    know are left alone, unless the request says otherwise.
     """
 
 MigrationServiceAsyncStub: typing_extensions.TypeAlias = MigrationServiceStub[
@@ -100,14 +227,44 @@ MigrationServiceAsyncStub: typing_extensions.TypeAlias = MigrationServiceStub[
         interlock.admin.v1.migration_pb2.GetStatusRequest,
         interlock.admin.v1.migration_pb2.GetStatusResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.admin.v1.migration_pb2.ListRevisionsRequest,
+        interlock.admin.v1.migration_pb2.ListRevisionsResponse,
+    ],
     grpc.aio.UnaryStreamMultiCallable[
         interlock.admin.v1.migration_pb2.UpgradeRequest,
         interlock.admin.v1.migration_pb2.UpgradeResponse,
     ],
+    grpc.aio.UnaryStreamMultiCallable[
+        interlock.admin.v1.migration_pb2.DowngradeRequest,
+        interlock.admin.v1.migration_pb2.DowngradeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.admin.v1.migration_pb2.StampRequest,
+        interlock.admin.v1.migration_pb2.StampResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        interlock.admin.v1.migration_pb2.ResetRequest,
+        interlock.admin.v1.migration_pb2.ResetResponse,
+    ],
 ]
 
 class MigrationServiceServicer(metaclass=abc.ABCMeta):
-    """Tells and changes the revision of the database's schema."""
+    """Tells and changes the revision of the database's schema.
+
+    One migrator works on a database at a time, whichever process it is in. The others wait, and are
+    told who it is. What a migrator has begun it ends also when its caller goes away, but it begins no
+    further revision then.
+
+    Where a request names a revision, it is one of: an id; the beginning of an id, if no other id
+    begins so; `head`, the newest that this server knows; `base`, before the first; a relative step
+    such as `+1` or `-1`.
+
+    Errors of all calls that change something: NOT_FOUND `REVISION_NOT_FOUND`; INVALID_ARGUMENT
+    `REVISION_AMBIGUOUS`, which names the candidates; ABORTED `MIGRATION_RUNNING` where another
+    migrator did not end in time; FAILED_PRECONDITION `MIGRATION_FAILED`, `OTHER_PROGRAMS_DATABASE`
+    and `REVISION_UNKNOWN`, where the schema is at a revision that this server does not know.
+    """
 
     @abc.abstractmethod
     def GetStatus(
@@ -118,6 +275,14 @@ class MigrationServiceServicer(metaclass=abc.ABCMeta):
         """Tells where the schema stands and what is pending."""
 
     @abc.abstractmethod
+    def ListRevisions(
+        self,
+        request: interlock.admin.v1.migration_pb2.ListRevisionsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.admin.v1.migration_pb2.ListRevisionsResponse, collections.abc.Awaitable[interlock.admin.v1.migration_pb2.ListRevisionsResponse]]:
+        """Lists the whole history of the schema, the first revision first. Not paged: it is short."""
+
+    @abc.abstractmethod
     def Upgrade(
         self,
         request: interlock.admin.v1.migration_pb2.UpgradeRequest,
@@ -125,9 +290,38 @@ class MigrationServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[interlock.admin.v1.migration_pb2.UpgradeResponse], collections.abc.AsyncIterator[interlock.admin.v1.migration_pb2.UpgradeResponse]]:
         """Applies pending revisions, one event before and one after each; ends when all are applied.
 
-        A revision that fails leaves the schema at the one before it. Errors: NOT_FOUND
-        `REVISION_NOT_FOUND`; FAILED_PRECONDITION `MIGRATION_FAILED`; ABORTED `MIGRATION_RUNNING` while
-        another one runs.
+        A revision that fails leaves the schema at the one before it; where parts of it stay, the error
+        says which.
+        """
+
+    @abc.abstractmethod
+    def Downgrade(
+        self,
+        request: interlock.admin.v1.migration_pb2.DowngradeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[interlock.admin.v1.migration_pb2.DowngradeResponse], collections.abc.AsyncIterator[interlock.admin.v1.migration_pb2.DowngradeResponse]]:
+        """Takes revisions back, the newest first, with the events of Upgrade. What they have added to the
+        schema is lost with all that is stored in it.
+        """
+
+    @abc.abstractmethod
+    def Stamp(
+        self,
+        request: interlock.admin.v1.migration_pb2.StampRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.admin.v1.migration_pb2.StampResponse, collections.abc.Awaitable[interlock.admin.v1.migration_pb2.StampResponse]]:
+        """Writes down that the schema is at a revision, and changes nothing else. For databases that were
+        changed by hand: a wrong stamp makes the next upgrade fail, or worse.
+        """
+
+    @abc.abstractmethod
+    def Reset(
+        self,
+        request: interlock.admin.v1.migration_pb2.ResetRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[interlock.admin.v1.migration_pb2.ResetResponse], collections.abc.AsyncIterator[interlock.admin.v1.migration_pb2.ResetResponse]]:
+        """Deletes everything that is stored, and builds the schema anew. Tables that Interlock does not
+        know are left alone, unless the request says otherwise.
         """
 
 def add_MigrationServiceServicer_to_server(servicer: MigrationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
