@@ -129,6 +129,12 @@ class Schema:
         with _for_callers():
             return await Migrator(self.database, guard=self._guard, wait=wait).stamp(revision)
 
+    async def stop(self) -> None:
+        """Break off the step that runs: its transaction is rolled back. May be called twice."""
+        for moving in self._moving:
+            moving.cancel()
+        await asyncio.gather(*self._moving, return_exceptions=True)
+
     async def _move(
         self, work: Callable[[Migrator], Awaitable[None]], wait: float
     ) -> AsyncIterator[Event]:

@@ -205,7 +205,8 @@ class Server:
                         )
                     )
                 )
-            await stack.enter_async_context(self._engine.pipeline.paused())
+            if interrupts or self._engine.database.one_writer:
+                await stack.enter_async_context(self._engine.pipeline.paused())
             yield
 
     async def _report(self, problem: Problem | None) -> None:
@@ -228,6 +229,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self._engine.drain()
         await asyncio.gather(self._data.stop(self._grace), self._admin.stop(self._grace))
+        await self._schema.stop()
         await self._engine.stop()
 
 

@@ -48,6 +48,8 @@ class Database(Protocol):
 
     dialect: str
     """`sqlite` or `postgresql`."""
+    one_writer: bool
+    """Whether a batch and a change of the schema keep each other waiting, whichever they touch."""
     shown_url: str
     """The address, to be shown: without passwords."""
 

@@ -3,9 +3,6 @@ dialect's module."""
 
 from __future__ import annotations
 
-SCHEMA_CHANGED = "The database's schema was changed; it is not what this server needs, or not yet."
-"""What is said of a statement that misses a table or a column: someone migrates."""
-
 
 class StorageError(Exception):
     """The base of all storage errors."""
@@ -21,6 +18,16 @@ class UnavailableError(StorageError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class SchemaChangedError(UnavailableError):
+    """A table or a column is not there: someone changes the schema."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "SCHEMA_CHANGED",
+            "The database's schema was changed; it is not what this server needs, or not yet.",
+        )
 
 
 class ConnectionLostError(UnavailableError):

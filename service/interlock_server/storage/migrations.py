@@ -18,7 +18,7 @@ from sqlalchemy import Connection, MetaData, event
 
 from interlock_server.storage import tables, version_tables
 from interlock_server.storage.database import Database
-from interlock_server.storage.errors import StorageError, UnavailableError
+from interlock_server.storage.errors import SchemaChangedError, StorageError, UnavailableError
 from interlock_server.storage.migrating import (
     DEFAULT_WAIT,
     Holder,
@@ -172,8 +172,8 @@ class Event:
 Tell = Callable[[Event], None]
 
 Guard = Callable[[bool], AbstractAsyncContextManager[None]]
-"""Keeps the service out of the way of a step: none of its batches run meanwhile, and no calls come
-in where it is told True, since the schema can not be served before the step or after it."""
+"""Keeps the service out of the way of a step. No calls come in where it is told True, since the
+schema can not be served before the step or after it."""
 
 
 def unguarded(interrupts: bool) -> AbstractAsyncContextManager[None]:
@@ -290,9 +290,8 @@ class Migrator:
                 self._tell(Event(Stage.DROPPING, interrupts=True))
                 try:
                     await session.transact(lambda connection: _drop(connection, names))
-                except UnavailableError:
-                    raise
                 except Exception as error:
+                    _pass_if_away(error)
                     raise MigrationFailedError(
                         f"The tables can not be dropped, and nothing was changed: {_words(error)}"
                     ) from error
@@ -342,9 +341,8 @@ class Migrator:
             await session.run(
                 lambda connection: run_step(step, connection, kept=kept, rows_done=rows_done)
             )
-        except UnavailableError:
-            raise
         except Exception as error:
+            _pass_if_away(error)
             # A revision is code of ours, or a constraint that the rows do not meet: whatever it
             # raises, its transaction was rolled back. The driver's words are enough, without SQL.
             what = (
@@ -433,7 +431,15 @@ def _words_for_others(found: Look) -> str:
     )
 
 
+def _pass_if_away(error: Exception) -> None:
+    """Raise an error that is no fault of the step's: the database is away, full, or taken."""
+    if isinstance(error, UnavailableError) and not isinstance(error, SchemaChangedError):
+        raise error
+
+
 def _words(error: BaseException) -> str:
+    if isinstance(error, SchemaChangedError) and error.__cause__ is not None:
+        error = error.__cause__
     return str(getattr(error, "orig", None) or error)
 
 

@@ -21,10 +21,10 @@ from interlock_server.rules.states import Micros
 from interlock_server.storage import failpoints, postgresql_migrating, tables
 from interlock_server.storage.database import show_url
 from interlock_server.storage.errors import (
-    SCHEMA_CHANGED,
     ConflictError,
     ConnectionLostError,
     OutcomeUnknownError,
+    SchemaChangedError,
     StorageError,
     UnavailableError,
     UnusableDatabaseError,
@@ -89,6 +89,7 @@ class PostgresqlDatabase:
     """A PostgreSQL database, shared with other servers."""
 
     dialect = "postgresql"
+    one_writer = False
 
     def __init__(self, url: URL, options: DatabaseOptions) -> None:
         self._url = url
@@ -491,7 +492,7 @@ def translate(error: BaseException) -> BaseException:
             # A statement that was prepared before the schema changed.
             | asyncpg.InvalidCachedStatementError()
         ):
-            return UnavailableError("SCHEMA_CHANGED", SCHEMA_CHANGED)
+            return SchemaChangedError()
         case asyncpg.QueryCanceledError():
             return UnavailableError("DATABASE_TIMEOUT", "A statement took too long.")
         case asyncpg.ReadOnlySQLTransactionError():

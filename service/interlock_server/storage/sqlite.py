@@ -23,9 +23,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 from interlock_server.storage import failpoints, sqlite_migrating, tables
 from interlock_server.storage.database import is_in_memory, show_url
 from interlock_server.storage.errors import (
-    SCHEMA_CHANGED,
     ConnectionLostError,
     OutcomeUnknownError,
+    SchemaChangedError,
     UnavailableError,
     UnusableDatabaseError,
 )
@@ -70,6 +70,7 @@ class SqliteDatabase:
     """A database file, or a database in memory."""
 
     dialect = "sqlite"
+    one_writer = True
 
     def __init__(self, url: URL, options: DatabaseOptions) -> None:
         self._url = url
@@ -521,7 +522,7 @@ def translate(error: BaseException) -> BaseException:
     if isinstance(original, PoolTimeoutError):
         return UnavailableError("DATABASE_BUSY", "All connections for reads are taken.")
     if words.startswith(("no such table", "no such column")):
-        return UnavailableError("SCHEMA_CHANGED", SCHEMA_CHANGED)
+        return SchemaChangedError()
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_PERM")):
         return UnavailableError("DATABASE_UNAVAILABLE", f"{words}.")
     if isinstance(original, sqlite3.ProgrammingError) and "closed" in words:
