@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from alembic import command
+from alembic.script import Script
 from sqlalchemy import Connection
 
 from interlock_server.storage import migrations, sqlite_migrating
@@ -47,11 +49,11 @@ async def write_revision(message: str, autogenerate: bool) -> Path:
         # Without the `%%`, the configuration would take its own meaning from them.
         config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
         config.set_main_option("revision_environment", "true")
-        config.print_stdout = lambda *_: None  # type: ignore[method-assign]
+        config.cmd_opts = Namespace(quiet=True)
         script = command.revision(
             config, message, autogenerate=autogenerate, rev_id=f"{number:04d}"
         )
-        return None if script is None else Path(script.path)  # type: ignore[union-attr]
+        return Path(script.path) if isinstance(script, Script) else None
 
     async with sqlite_migrating.scratch() as scratch:
         await migrations.build(scratch, history(), history().head)
@@ -60,7 +62,7 @@ async def write_revision(message: str, autogenerate: bool) -> Path:
         raise NoNewRevisionError(
             "The tables of the code are those that the revisions build: there is nothing to write."
         )
-    _format(file)
+    _tidy(file, unused=autogenerate)
     return file
 
 
@@ -74,7 +76,14 @@ def _refuse_empty(context: Any, revision: Any, directives: list[Any]) -> None:
         directives[:] = []
 
 
-def _format(file: Path) -> None:
-    """Bring a file into the form of the code, if the tool is there, as it is in a checkout."""
-    for words in (["check", "--quiet", "--fix"], ["format", "--quiet"]):
+def _tidy(file: Path, unused: bool) -> None:
+    """Drop Alembic's remarks, and bring a file into the form of the code.
+
+    The tool for that is there where Interlock is developed. `unused` drops imports that nothing
+    uses: in a file that is to be filled by hand they will be of use.
+    """
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if "# ### " not in line))
+    rules = [] if unused else ["--select", "I"]
+    for words in (["check", "--quiet", "--fix", *rules], ["format", "--quiet"]):
         subprocess.run([sys.executable, "-m", "ruff", *words, str(file)], check=False)
