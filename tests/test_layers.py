@@ -64,6 +64,7 @@ NO_IO = {"asyncio", "datetime", "io", "os", "pathlib", "random", "socket", "thre
 
 DIALECT_MODULES = {
     "storage/sqlite.py": "a dialect",
+    "storage/sqlite_upkeep.py": "a dialect",
     "storage/postgresql.py": "a dialect",
     "storage/postgresql_connecting.py": "a dialect",
     "storage/options.py": "an option of one dialect only",
@@ -71,6 +72,7 @@ DIALECT_MODULES = {
     "storage/postgresql_migrating.py": "a dialect",
     "storage/migration_tools.py": "work outside of transactions, which differ",
     "storage/new_revision.py": "compares with a database in memory",
+    "storage/postgresql_upkeep.py": "a dialect",
     "storage/database.py": "opens the one that a URL names",
     "storage/tables.py": "types that differ in the schema itself",
     "settings.py": "the URL of the default database, an option of one dialect only",

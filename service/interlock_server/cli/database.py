@@ -61,13 +61,19 @@ def _revision_option(default: str) -> Callable[..., Any]:
 @click.group(
     cls=LazyGroup,
     listed={
+        "backup": Listed("interlock_server.cli.maintenance:backup", "Copy a SQLite database."),
+        "check": Listed("interlock_server.cli.maintenance:check", "Check what is stored."),
+        "prune": Listed(
+            "interlock_server.cli.maintenance:prune", "Delete runs that ended long ago."
+        ),
+        "vacuum": Listed("interlock_server.cli.maintenance:vacuum", "Give free room back."),
         "revision": Listed(
             "interlock_server.cli.revision:revision", "Write the file of a new revision."
         ),
     },
 )
 def database() -> None:
-    """Look after the database's schema.
+    """Look after the database.
 
     A running server is asked through its admin socket. Where none runs, the database is opened
     directly.

@@ -29,7 +29,7 @@ OPEN_FLAG = "--open-to-network-without-encryption-or-login"
 @click.group(
     cls=LazyGroup,
     listed={
-        "database": Listed("interlock_server.cli.database:database", "Look after the schema."),
+        "database": Listed("interlock_server.cli.database:database", "Look after the database."),
     },
 )
 def server() -> None:

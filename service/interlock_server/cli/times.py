@@ -36,6 +36,17 @@ def since(context: click.Context, parameter: click.Parameter, value: str | None)
         ) from None
 
 
+def seconds(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """Read a length of time (`30d`, `1h30m`) in seconds. For click, as an option's callback.
+
+    Raises BadParameter.
+    """
+    text = value.strip()
+    if not text or _LENGTH.sub("", text):
+        raise click.BadParameter(f"{text!r} is no length of time. Write 30d, 12h or 1h30m.")
+    return round(sum(float(number) * _UNITS[unit] for number, unit in _LENGTH.findall(text)))
+
+
 def moment(time: Timestamp) -> str:
     """Write a time to the millisecond, in the terminal's zone."""
     try:

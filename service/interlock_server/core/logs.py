@@ -77,11 +77,12 @@ def _compress(packed: bytes) -> bytes:
 async def decompress(chunk: LogChunk) -> bytes:
     """Undo `compress`."""
     if chunk.raw_bytes <= 8 * _INLINE_BYTES:
-        return _decompress(chunk)
-    return await asyncio.to_thread(_decompress, chunk)
+        return decompress_now(chunk)
+    return await asyncio.to_thread(decompress_now, chunk)
 
 
-def _decompress(chunk: LogChunk) -> bytes:
+def decompress_now(chunk: LogChunk) -> bytes:
+    """Undo `compress` on this thread. Raises zstandard.ZstdError."""
     return zstandard.ZstdDecompressor().decompress(chunk.data, max_output_size=chunk.raw_bytes)
 
 

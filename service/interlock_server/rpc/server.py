@@ -19,12 +19,14 @@ from grpc_reflection.v1alpha import reflection
 from interlock_server.background.health import HealthLoop, Problem
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError
+from interlock_server.core.maintenance import Maintenance
 from interlock_server.core.schema import MIGRATION_RUNNING, Schema
 from interlock_server.rpc.flow_run_service import FlowRunService
 from interlock_server.rpc.flow_service import FlowService
 from interlock_server.rpc.interceptors import Gate, interceptors
 from interlock_server.rpc.limits import MAX_MESSAGE_BYTES
 from interlock_server.rpc.log_service import LogService
+from interlock_server.rpc.maintenance_service import MaintenanceService
 from interlock_server.rpc.migration_service import MigrationService
 from interlock_server.rpc.registration import generic_handler
 from interlock_server.rpc.server_service import ServerService
@@ -146,15 +148,16 @@ class Server:
             self._data,
         )
         # Operators are let in also while nothing can be served: it is they who mend it.
-        admin_name = "interlock.admin.v1.MigrationService"
+        maintenance = Maintenance(engine.database, engine.pipeline)
+        admin_services = {
+            "interlock.admin.v1.MigrationService": MigrationService(
+                self._schema, self._health_loop.look
+            ),
+            "interlock.admin.v1.MaintenanceService": MaintenanceService(maintenance),
+        }
+        chain = interceptors(Gate())
         self._admin.add_generic_rpc_handlers(
-            [
-                generic_handler(
-                    admin_name,
-                    MigrationService(self._schema, self._health_loop.look),
-                    interceptors(Gate()),
-                )
-            ]
+            [generic_handler(name, service, chain) for name, service in admin_services.items()]
         )
 
     def _bind(self) -> int:

@@ -16,6 +16,7 @@ from interlock_server.storage.errors import UnusableDatabaseError as UnusableDat
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.migrating import MigrationSession, Scratch
 from interlock_server.storage.options import DatabaseOptions as DatabaseOptions
+from interlock_server.storage.upkeep import Upkeep
 
 T = TypeVar("T")
 
@@ -80,6 +81,9 @@ class Database(Protocol):
         Raises UnavailableError, also where it takes longer than `timeout` seconds, about; None
         stands for what the options say.
         """
+
+    def upkeep(self) -> Upkeep:
+        """Answer what keeps this database in good health."""
 
     def claim(self) -> None:
         """Keep other servers away where only one may serve, until this process ends.

@@ -8,6 +8,7 @@ database, which is written once, at the end.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from interlock_server.rules.states import Id, Micros, State
@@ -26,6 +27,25 @@ from interlock_server.storage.records import (
 RunKey = tuple[Id | str | None, ...]
 """What is unique among runs beside the id: (flow id, idempotency key) for a flow run, (flow run id
 or None, task key, dynamic key) for a task run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """At most `limit` of the rows that are parts of some runs, in one table."""
+
+    table: str
+    run_ids: tuple[Id, ...]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """At most `limit` of the rows of a table whose time, in `column`, is before `before`."""
+
+    table: str
+    column: str
+    before: Micros
+    limit: int
 
 
 class Needs:
@@ -64,6 +84,9 @@ class Facts:
         self.last_decided: dict[Id, Micros] = {}
         """When a run's last proposal was decided in this batch: the next one comes after it."""
         self.deleted_runs: set[Id] = set()
+        """Runs that are not there any more, or are being pruned."""
+        self.doomed_runs: set[Id] = set()
+        """Runs that are being pruned: only their pruning may still touch them."""
         self.log_heads: dict[Id, LogHead] = {}
         self.log_producers: dict[tuple[Id, Id], LogProducer] = {}
 
@@ -76,6 +99,9 @@ class Facts:
         self.moved_runs: dict[RunKind, dict[Id, RunFacts]] = {kind: {} for kind in RunKind}
         self.edited_runs: dict[RunKind, dict[Id, dict[str, Any]]] = {kind: {} for kind in RunKind}
         self.deleted_run_ids: dict[RunKind, list[Id]] = {kind: [] for kind in RunKind}
+        self.newly_doomed_run_ids: list[Id] = []
+        self.trims: list[Trim] = []
+        self.expiries: list[Expiry] = []
         self.new_transitions: dict[RunKind, list[Transition]] = {kind: [] for kind in RunKind}
         self.moved_log_heads: dict[Id, LogHead] = {}
         self.moved_log_producers: dict[tuple[Id, Id], LogProducer] = {}
@@ -133,6 +159,26 @@ class Facts:
         self.changes += 1
         self.deleted_run_ids[kind].append(run_id)
 
+    def doom_run(self, kind: RunKind, run: RunFacts, key: dict[str, Any]) -> None:
+        """Hide a run at once, so that it can be deleted part by part; `key` frees its unique key.
+
+        A version less than 0 is what marks it.
+        """
+        self.changes += 1
+        del self.runs[kind][run.id]
+        self.edited_runs[kind].setdefault(run.id, {}).update(key, version=-run.version)
+        self.newly_doomed_run_ids.append(run.id)
+
+    def trim(self, trim: Trim) -> None:
+        """Delete some parts of runs that are being pruned."""
+        self.changes += 1
+        self.trims.append(trim)
+
+    def expire(self, expiry: Expiry) -> None:
+        """Delete some rows that are too old."""
+        self.changes += 1
+        self.expiries.append(expiry)
+
     def add_transition(self, kind: RunKind, transition: Transition) -> None:
         """Remember a proposal and its answer."""
         self.changes += 1
@@ -160,4 +206,5 @@ class Facts:
         for kind in RunKind:
             yield from self.moved_runs[kind]
             yield from self.deleted_run_ids[kind]
+        yield from self.newly_doomed_run_ids
         yield from self.moved_log_heads

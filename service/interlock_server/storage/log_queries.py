@@ -42,6 +42,9 @@ async def list_chunks(
     """Read chunks that may hold records at or after an ordinal; descending: at or before it."""
     chunk = _CHUNK.c
     statement: Select[Any] = select(_CHUNK).where(chunk.run_id == query.run_id)
+    for run in (tables.flow_run, tables.task_run):
+        pruned = select(run.c.id).where(run.c.id == query.run_id, run.c.version < 0)
+        statement = statement.where(~pruned.exists())
     if descending:
         statement = statement.where(chunk.first_ordinal <= from_ordinal)
         statement = statement.order_by(chunk.first_ordinal.desc())
@@ -73,12 +76,13 @@ async def list_chunks(
 
     async def read(connection: AsyncConnection) -> list[LogChunk]:
         rows = (await connection.execute(statement.limit(limit))).all()
-        return [_chunk_of(row) for row in rows]
+        return [chunk_of(row) for row in rows]
 
     return await database.read(read)
 
 
-def _chunk_of(row: Row[Any]) -> LogChunk:
+def chunk_of(row: Row[Any]) -> LogChunk:
+    """Read a chunk from a row with named columns; the task runs it names are elsewhere."""
     counts = tuple(getattr(row, count.name) for count in _COUNTS)
     return LogChunk(
         row.run_id,
@@ -111,7 +115,9 @@ async def get_log_status(database: Database, run_id: Id, now: Micros) -> LogStat
     async def read(connection: AsyncConnection) -> LogStatus | None:
         for run in (tables.flow_run, tables.task_run):
             found = await connection.execute(
-                select(run.c.state_type, run.c.end_time).where(run.c.id == run_id)
+                select(run.c.state_type, run.c.end_time).where(
+                    run.c.id == run_id, run.c.version >= 0
+                )
             )
             if (row := found.first()) is not None:
                 break

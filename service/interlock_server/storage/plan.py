@@ -114,8 +114,27 @@ class RememberDeleted:
     deleted: Micros
 
 
+@dataclass(frozen=True, slots=True)
+class DeleteSome:
+    """Delete at most `limit` of the rows whose `run_id` is any of some ids."""
+
+    table: Table
+    run_ids: list[Id]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOlder:
+    """Delete at most `limit` of the rows whose time, in `column`, is before `before`."""
+
+    table: Table
+    column: str
+    before: Micros
+    limit: int
+
+
 Query = Select | WhichHave | ReadClock
-Write = Insert | Upsert | Update | Delete | RememberDeleted
+Write = Insert | Upsert | Update | Delete | RememberDeleted | DeleteSome | DeleteOlder
 Loading = Generator[Query, list[Row], Facts]
 
 
@@ -198,7 +217,12 @@ def _read_runs(
         answered = set()
     facts.states.update(states)
     for row in rows:
-        facts.runs[kind][row[0]] = run_facts_of(row, states)
+        run = run_facts_of(row, states)
+        # A run that is being pruned is deleted for everyone but its pruning; flow runs come first.
+        if run.version < 0 or (kind is RunKind.TASK_RUN and run.parent_id in facts.doomed_runs):
+            facts.doomed_runs.add(run.id)
+        else:
+            facts.runs[kind][run.id] = run
     if keys := needs.run_keys[kind]:
         columns = KEY_COLUMNS[kind]
         found = yield Select(RUN_TABLES[kind], ("id", *columns), columns, list(keys))
@@ -232,7 +256,7 @@ def _read_deleted(needs: Needs, facts: Facts) -> Generator[Query, list[Row], Non
         asked |= needs.runs_to_write[kind] | needs.runs_to_read[kind]
     if missing := asked - facts.runs[RunKind.FLOW_RUN].keys() - facts.runs[RunKind.TASK_RUN].keys():
         found = yield Select(tables.deleted_run, ("id",), ("id",), sorted(missing))
-        facts.deleted_runs = {row[0] for row in found}
+        facts.deleted_runs = {row[0] for row in found} | facts.doomed_runs
 
 
 def writes(facts: Facts) -> Iterator[Write]:
@@ -287,6 +311,15 @@ def _edits(facts: Facts) -> Iterator[Write]:
 
 
 def _deletions(facts: Facts) -> Iterator[Write]:
+    if doomed := facts.newly_doomed_run_ids:
+        yield Upsert(tables.deleted_run, [(id_, facts.now) for id_ in doomed])
+        # Without a head nothing is appended before the run was looked for, and not found.
+        yield Delete(tables.log_head, "run_id", doomed)
+    named = tables.metadata.tables
+    for trim in facts.trims:
+        yield DeleteSome(named[trim.table], list(trim.run_ids), trim.limit)
+    for expiry in facts.expiries:
+        yield DeleteOlder(named[expiry.table], expiry.column, expiry.before, expiry.limit)
     for kind in RunKind:
         if ids := facts.deleted_run_ids[kind]:
             yield RememberDeleted(ids, facts.now)

@@ -33,6 +33,8 @@ from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.plan import (
     Delete,
+    DeleteOlder,
+    DeleteSome,
     Insert,
     Lock,
     Query,
@@ -51,6 +53,7 @@ from interlock_server.storage.postgresql_migrating import (
     PostgresqlMigrationSession,
     PostgresqlScratch,
 )
+from interlock_server.storage.postgresql_upkeep import PostgresqlUpkeep
 from interlock_server.storage.rows import Row, column_names
 
 T = TypeVar("T")
@@ -178,6 +181,10 @@ class PostgresqlDatabase:
                 return await work(connection)
         except (DBAPIError, PoolTimeoutError, *_LOST, asyncpg.PostgresError) as error:
             raise translate(error) from error
+
+    def upkeep(self) -> PostgresqlUpkeep:
+        """See `Database.upkeep`."""
+        return PostgresqlUpkeep(self)
 
     def claim(self) -> None:
         """See `Database.claim`: any number of servers may."""
@@ -380,6 +387,10 @@ class PostgresqlWriter:
                 await execute(_update(table, columns), *zip(*rows, strict=True))
             case Delete(table, by, keys):
                 await execute(f"DELETE FROM {table.name} WHERE {by} = ANY($1::uuid[])", keys)
+            case DeleteSome(table, run_ids, limit):
+                await execute(_delete_some(table, "run_id = ANY($1::uuid[])"), run_ids, limit)
+            case DeleteOlder(table, column, before, limit):
+                await execute(_delete_some(table, f"{column} < $1::bigint"), before, limit)
             case RememberDeleted(run_ids, deleted):
                 await execute(_REMEMBER_DELETED, run_ids, deleted)
 
@@ -460,6 +471,11 @@ def _update(table: Table, columns: tuple[str, ...]) -> str:
         f"UPDATE {table.name} t SET {changes} "
         f"FROM unnest({_arrays(table, given)}) AS v ({', '.join(given)}) WHERE t.id = v.id"
     )
+
+
+def _delete_some(table: Table, condition: str) -> str:
+    chosen = f"SELECT ctid FROM {table.name} WHERE {condition} LIMIT $2::bigint"
+    return f"DELETE FROM {table.name} WHERE ctid = ANY(ARRAY({chosen}))"
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -133,8 +133,22 @@ class RunQuery:
     limit: int = 100
 
 
+def _present(kind: RunKind, *, by_parent: bool = False) -> ColumnElement[bool]:
+    """What runs that are being pruned do not meet; by parent: nor task runs in such flow runs."""
+    run = RUN_TABLES[kind]
+    present: ColumnElement[bool] = run.c.version >= 0
+    if kind is RunKind.FLOW_RUN or not by_parent:
+        return present
+    parent = tables.flow_run.alias("parent")
+    version = select(parent.c.version).where(parent.c.id == run.c.flow_run_id).scalar_subquery()
+    return and_(present, func.coalesce(version, 0) >= 0)
+
+
 def _runs(statement: S, kind: RunKind, query: RunQuery) -> S:
     columns = RUN_TABLES[kind].c
+    # Looking at each parent would make lists and counts of all task runs slow. There they vanish
+    # as they are deleted, some hundreds at a time.
+    statement = statement.where(_present(kind, by_parent=bool(query.ids or query.parent_ids)))
     conditions: list[tuple[str, Sequence[Any]]] = [
         ("id", query.ids),
         (PARENT_COLUMNS[kind], query.parent_ids),
@@ -193,10 +207,10 @@ async def list_transitions(
     database: Database, kind: RunKind, run_id: Id, after: Position | None, limit: int
 ) -> list[Transition]:
     """Read a page of a run's history, oldest first."""
-    table = TRANSITION_TABLES[kind]
-    statement = _ordered(
-        select(table).where(table.c.run_id == run_id), table, Order("decided", False), after
-    )
+    table, run = TRANSITION_TABLES[kind], RUN_TABLES[kind]
+    present = select(run.c.id).where(run.c.id == run_id, _present(kind, by_parent=True))
+    statement = select(table).where(table.c.run_id == run_id, present.exists())
+    statement = _ordered(statement, table, Order("decided", False), after)
     return [transition_of(row) for row in await _rows(database, statement.limit(limit))]
 
 

@@ -33,6 +33,8 @@ from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.plan import (
     Delete,
+    DeleteOlder,
+    DeleteSome,
     Insert,
     Loading,
     Query,
@@ -55,6 +57,7 @@ from interlock_server.storage.sqlite_migrating import (
     SqliteMigrationSession,
     SqliteScratch,
 )
+from interlock_server.storage.sqlite_upkeep import SqliteUpkeep
 from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
 
 T = TypeVar("T")
@@ -163,6 +166,10 @@ class SqliteDatabase:
                 return await reading
         except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
             raise translate(error) from error
+
+    def upkeep(self) -> SqliteUpkeep:
+        """See `Database.upkeep`."""
+        return SqliteUpkeep(self, self._file)
 
     def claim(self) -> None:
         """See `Database.claim`."""
@@ -375,6 +382,13 @@ def _write(connection: sqlite3.Connection, step: Write) -> None:
             connection.executemany(
                 f"DELETE FROM {table.name} WHERE {by} = ?", [(id_to_bytes(key),) for key in keys]
             )
+        case DeleteSome(table, run_ids, limit):
+            marks = ", ".join("?" * len(run_ids))
+            _delete_some(
+                connection, table, f"run_id IN ({marks})", limit, map(id_to_bytes, run_ids)
+            )
+        case DeleteOlder(table, column, before, limit):
+            _delete_some(connection, table, f"{column} < ?", limit, [before])
         case RememberDeleted(run_ids, deleted):
             name = tables.deleted_run.name
             ids = [(deleted, id_to_bytes(run_id)) for run_id in run_ids]
@@ -384,6 +398,13 @@ def _write(connection: sqlite3.Connection, step: Write) -> None:
                 "SELECT ?, id FROM task_run WHERE flow_run_id = ?",
                 ids,
             )
+
+
+def _delete_some(
+    connection: sqlite3.Connection, table: Table, condition: str, limit: int, values: Iterable[Any]
+) -> None:
+    chosen = f"SELECT rowid FROM {table.name} WHERE {condition} LIMIT ?"
+    connection.execute(f"DELETE FROM {table.name} WHERE rowid IN ({chosen})", [*values, limit])
 
 
 def _parts(keys: list[Any]) -> Iterable[list[Any]]:

@@ -19,6 +19,11 @@ class DatabaseFile:
         self._path = None if name is None or name.startswith("file:") else Path(name)
         self._identity: tuple[int, int] | None = None
 
+    @property
+    def path(self) -> Path | None:
+        """Where the file is; None where there is none, or SQLite alone knows."""
+        return self._path
+
     def exists(self) -> bool:
         """Answer whether the database is there, as far as can be seen."""
         return self._path is None or self._path.exists()

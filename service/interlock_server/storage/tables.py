@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TEXT
 
+from interlock_server.storage.retention import AsLongAsAsked, ForDays, Kept, WithItsRun
 from interlock_server.storage.types import IdType
 
 metadata = MetaData(
@@ -57,12 +58,14 @@ flow = Table(
     _time("updated"),
     Column("version", BigInteger, nullable=False),
     Index(None, "created", "id"),
+    info={"retention": Kept("A flow's name, tags and labels say what its runs to come will be.")},
 )
 
 
 def _run_columns() -> list[Column[object]]:
     """The columns that flow runs and task runs share: what transitions read and write."""
     return [
+        # Less than 0: the run is being pruned, and all but its deletion takes it for deleted.
         Column("version", BigInteger, nullable=False),
         Column("created", BigInteger, nullable=False),
         Column("updated", BigInteger, nullable=False),
@@ -108,6 +111,7 @@ flow_run = Table(
     Index(None, "expected_start_time", "id"),
     Index(None, "state_type", "id"),
     Index(None, "parent_task_run_id"),
+    info={"retention": AsLongAsAsked()},
 )
 
 task_run = Table(
@@ -136,6 +140,7 @@ task_run = Table(
     Index(None, "flow_run_id", "id"),
     Index(None, "expected_start_time", "id"),
     Index(None, "state_type", "id"),
+    info={"retention": AsLongAsAsked()},
 )
 
 
@@ -164,6 +169,7 @@ def _transition_table(run: Table) -> Table:
         Column("result", Text),
         Column("answered_state_id", IdType),
         Index(None, "run_id", "decided", "id"),
+        info={"retention": WithItsRun()},
     )
 
 
@@ -175,6 +181,8 @@ deleted_run = Table(
     metadata,
     Column("id", IdType, primary_key=True),
     Column("deleted", BigInteger, nullable=False, index=True),
+    # As long as a worker that was away may still speak of the run.
+    info={"retention": ForDays(7, "deleted")},
 )
 
 log_head = Table(
@@ -183,6 +191,7 @@ log_head = Table(
     Column("run_id", IdType, primary_key=True),
     Column("next_ordinal", BigInteger, nullable=False),
     _time("appended"),
+    info={"retention": WithItsRun()},
 )
 
 log_producer = Table(
@@ -194,6 +203,7 @@ log_producer = Table(
     Column("closed", Boolean, nullable=False),
     _time("updated"),
     Index(None, "run_id"),
+    info={"retention": WithItsRun()},
 )
 
 log_chunk = Table(
@@ -212,6 +222,8 @@ log_chunk = Table(
     Column("critical_count", Integer, nullable=False),
     Column("raw_bytes", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    # Each may have a mebibyte.
+    info={"retention": WithItsRun(at_once=100)},
 )
 
 log_chunk_task_run = Table(
@@ -221,4 +233,5 @@ log_chunk_task_run = Table(
     Column("run_id", IdType, primary_key=True),
     Column("first_ordinal", BigInteger, primary_key=True),
     Index(None, "run_id"),
+    info={"retention": WithItsRun()},
 )

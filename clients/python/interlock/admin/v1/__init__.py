@@ -1,5 +1,27 @@
 """The contract of operators, generated from `protos/`."""
 
+from interlock.admin.v1.maintenance_pb2 import (
+    BACKUP_STAGE_COPYING as BACKUP_STAGE_COPYING,
+    BACKUP_STAGE_DONE as BACKUP_STAGE_DONE,
+    BACKUP_STAGE_UNSPECIFIED as BACKUP_STAGE_UNSPECIFIED,
+    BACKUP_STAGE_VERIFYING as BACKUP_STAGE_VERIFYING,
+    BackupRequest as BackupRequest,
+    BackupResponse as BackupResponse,
+    BackupStage as BackupStage,
+    CheckFinding as CheckFinding,
+    CheckRequest as CheckRequest,
+    CheckResponse as CheckResponse,
+    PruneCounts as PruneCounts,
+    PruneRequest as PruneRequest,
+    PruneResponse as PruneResponse,
+    VacuumRequest as VacuumRequest,
+    VacuumResponse as VacuumResponse,
+)
+from interlock.admin.v1.maintenance_pb2_grpc import (
+    MaintenanceServiceServicer as MaintenanceServiceServicer,
+    MaintenanceServiceStub as MaintenanceServiceStub,
+    add_MaintenanceServiceServicer_to_server as add_MaintenanceServiceServicer_to_server,
+)
 from interlock.admin.v1.migration_pb2 import (
     DowngradeRequest as DowngradeRequest,
     DowngradeResponse as DowngradeResponse,
@@ -34,6 +56,16 @@ from interlock.admin.v1.migration_pb2_grpc import (
 )
 
 __all__ = [
+    "BACKUP_STAGE_COPYING",
+    "BACKUP_STAGE_DONE",
+    "BACKUP_STAGE_UNSPECIFIED",
+    "BACKUP_STAGE_VERIFYING",
+    "BackupRequest",
+    "BackupResponse",
+    "BackupStage",
+    "CheckFinding",
+    "CheckRequest",
+    "CheckResponse",
     "DowngradeRequest",
     "DowngradeResponse",
     "GetStatusRequest",
@@ -49,10 +81,15 @@ __all__ = [
     "MIGRATION_STAGE_UNSPECIFIED",
     "MIGRATION_STAGE_WAITING",
     "MIGRATION_STAGE_WORKING",
+    "MaintenanceServiceServicer",
+    "MaintenanceServiceStub",
     "MigrationEvent",
     "MigrationServiceServicer",
     "MigrationServiceStub",
     "MigrationStage",
+    "PruneCounts",
+    "PruneRequest",
+    "PruneResponse",
     "ResetRequest",
     "ResetResponse",
     "Revision",
@@ -61,5 +98,8 @@ __all__ = [
     "TableLock",
     "UpgradeRequest",
     "UpgradeResponse",
+    "VacuumRequest",
+    "VacuumResponse",
+    "add_MaintenanceServiceServicer_to_server",
     "add_MigrationServiceServicer_to_server",
 ]
