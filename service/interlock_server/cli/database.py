@@ -61,7 +61,7 @@ def _revision_option(default: str) -> Callable[..., Any]:
 @click.group(
     cls=LazyGroup,
     listed={
-        "backup": Listed("interlock_server.cli.maintenance:backup", "Copy a SQLite database."),
+        "backup": Listed("interlock_server.cli.maintenance:backup", "Copy the database."),
         "check": Listed("interlock_server.cli.maintenance:check", "Check what is stored."),
         "prune": Listed(
             "interlock_server.cli.maintenance:prune", "Delete runs that ended long ago."

@@ -88,7 +88,7 @@ def vacuum(yes: bool, database: str | None, admin_socket: Path | None) -> None:
     found = _maintainer(database, admin_socket)
     if not yes:
         click.confirm(
-            f"Vacuum {safe(found.shown_url())}? On SQLite writes wait until it is done.",
+            f"Vacuum {safe(found.shown_url())}? Where it is a file, writes wait meanwhile.",
             abort=True,
             err=True,
         )

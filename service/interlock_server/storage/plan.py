@@ -217,12 +217,12 @@ def _read_runs(
         answered = set()
     facts.states.update(states)
     for row in rows:
-        run = run_facts_of(row, states)
+        run_id, parent_id, _, version = row[:4]
         # A run that is being pruned is deleted for everyone but its pruning; flow runs come first.
-        if run.version < 0 or (kind is RunKind.TASK_RUN and run.parent_id in facts.doomed_runs):
-            facts.doomed_runs.add(run.id)
+        if version < 0 or (kind is RunKind.TASK_RUN and parent_id in facts.doomed_runs):
+            facts.doomed_runs.add(run_id)
         else:
-            facts.runs[kind][run.id] = run
+            facts.runs[kind][run_id] = run_facts_of(row, states)
     if keys := needs.run_keys[kind]:
         columns = KEY_COLUMNS[kind]
         found = yield Select(RUN_TABLES[kind], ("id", *columns), columns, list(keys))

@@ -46,7 +46,12 @@ class SqliteUpkeep:
         writers, who go on in the write-ahead log, never make it start over.
         """
         self._file.check()
-        self._refuse(path, overwrite)
+        try:
+            self._refuse(path, overwrite)
+        except OSError as error:  # a name too long, a folder that may not be looked into
+            raise UpkeepError(
+                "BACKUP_NOT_WRITABLE", f"{path} can not be written: {error.strerror}."
+            ) from None
         with _temporary_beside(path) as temporary:
             if self._file.path is None:
                 await self._copy_memory(temporary, report)

@@ -1,0 +1,279 @@
+"""Pruning: what goes, what stays, and that large runs go in small steps. On every dialect."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from interlock.ids import uuid7
+from interlock_server.core import pruning
+from interlock_server.core.engine import Engine
+from interlock_server.core.errors import NotFoundError
+from interlock_server.core.logs import AppendLog, LogBatch
+from interlock_server.core.pruning import DoomRun, Pruned
+from interlock_server.core.runs import DeleteRun
+from interlock_server.storage import log_queries, migrations, queries
+from interlock_server.storage.database import open_database
+from interlock_server.storage.log_queries import LogQuery
+from interlock_server.storage.pipeline import Pipeline
+from interlock_server.storage.queries import RunQuery
+from interlock_server.storage.records import RunKind
+from interlock_server.storage.retention import (
+    AsLongAsAsked,
+    ForDays,
+    Kept,
+    WithItsRun,
+    retention_of,
+)
+from interlock_server.storage.tables import metadata
+from sqlalchemy import Column, Integer, MetaData, Table
+
+from tests.support.servers import IN_MEMORY, sqlite_url
+from tests.support.stored import DAY, Rows, ago, counts
+
+WEEK, MONTH = 7 * DAY, 30 * DAY
+
+
+@pytest.fixture(params=["sqlite_file", "sqlite_memory", "postgresql_13", "postgresql_18"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each dialect."""
+    match request.param:
+        case "sqlite_file":
+            yield sqlite_url(tmp_path / "interlock.db")
+        case "sqlite_memory":
+            yield IN_MEMORY
+        case major:
+            with request.getfixturevalue(major).database() as made:
+                yield made
+
+
+@pytest_asyncio.fixture
+async def engine(url: str) -> AsyncIterator[Engine]:
+    """An engine on it."""
+    database = open_database(url)
+    await database.check()
+    await migrations.upgrade(database)
+    engine = Engine(database)
+    engine.start()
+    yield engine
+    await engine.stop()
+
+
+async def prune(engine: Engine, older_than: int) -> Pruned:
+    total = Pruned()
+    async for pruned in pruning.prune(engine.database, engine.pipeline, older_than):
+        total += pruned
+    return total
+
+
+# --- each table -----------------------------------------------------------------------------------
+
+
+def test_a_table_that_does_not_say_how_long_it_keeps_its_rows_is_found() -> None:
+    undeclared = Table("new", MetaData(), Column("id", Integer, primary_key=True))
+    with pytest.raises(LookupError, match="new"):
+        retention_of(undeclared)
+
+
+@pytest.mark.parametrize("table", metadata.tables.values(), ids=lambda table: table.name)
+def test_every_table_says_how_long_it_keeps_its_rows(table: Table) -> None:
+    match retention_of(table):
+        case WithItsRun(at_once):
+            assert "run_id" in table.c
+            assert 0 < at_once <= 5_000
+        case ForDays(days, column, at_once):
+            assert days > 0
+            assert isinstance(table.c[column].type, Integer)
+            assert 0 < at_once <= 5_000
+        case AsLongAsAsked(at_once):
+            assert {"end_time", "state_type"} <= set(table.c.keys())
+            assert 0 < at_once <= 5_000
+        case Kept(why):
+            assert why
+
+
+def in_every_table(days: float) -> Rows:
+    """A row in each table, all of them so many days old."""
+    rows = Rows()
+    flow_run = rows.run("flow_run", ago(days), flow_id=rows.flow())
+    task_run = rows.run("task_run", ago(days), flow_run_id=flow_run)
+    rows.log(flow_run, 1, task_run)
+    rows.add("deleted_run", deleted=ago(days))
+    return rows
+
+
+@pytest.mark.parametrize("table", metadata.tables.values(), ids=lambda table: table.name)
+async def test_what_a_table_declares_is_done(engine: Engine, table: Table) -> None:
+    await in_every_table(days=40).put(engine.database)
+    await in_every_table(days=20).put(engine.database)
+    before = await counts(engine.database)
+    assert before.keys() == metadata.tables.keys()
+
+    await prune(engine, MONTH)
+
+    left = (await counts(engine.database)).get(table.name, 0)
+    match retention_of(table):
+        case Kept():
+            assert left == before[table.name]
+        case AsLongAsAsked() | WithItsRun():
+            assert left == 1
+        case ForDays():
+            assert left == 2  # of those that were old nothing; the runs deleted now
+    await prune(engine, MONTH)
+    assert (await counts(engine.database)).get(table.name, 0) == left
+
+
+# --- which runs -----------------------------------------------------------------------------------
+
+
+async def test_only_runs_that_ended_long_enough_ago_go(engine: Engine) -> None:
+    rows = Rows()
+    flow = rows.flow()
+    states = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+    gone = [rows.run("flow_run", ago(31), state=state, flow_id=flow) for state in states]
+    gone_alone = rows.run("task_run", ago(31))
+    kept = [rows.run("flow_run", ago(29), flow_id=flow)]
+    kept += [
+        rows.run("flow_run", ago(31), state=state, flow_id=flow)
+        for state in ("RUNNING", "PAUSED", "SCHEDULED", "PENDING", "CANCELLING")
+    ]
+    # It goes by its flow run's end, not by its own.
+    kept_inside = rows.run("task_run", ago(31), flow_run_id=kept[0])
+    kept_alone = rows.run("task_run", ago(29))
+    await rows.put(engine.database)
+
+    expected = Pruned(flow_runs=4, task_runs=1)
+    assert await pruning.measure(engine.database, MONTH) == expected
+    assert await prune(engine, MONTH) == expected
+
+    everything = RunQuery(limit=1000)
+    left = await queries.list_runs(engine.database, RunKind.FLOW_RUN, everything)
+    assert {run.id for run in left} == set(kept)
+    left_tasks = await queries.list_runs(engine.database, RunKind.TASK_RUN, everything)
+    assert {run.id for run in left_tasks} == {kept_inside, kept_alone}
+    for kind, run_id in ((RunKind.FLOW_RUN, gone[0]), (RunKind.TASK_RUN, gone_alone)):
+        with pytest.raises(NotFoundError) as refused:
+            await engine.pipeline.submit(DeleteRun(kind, run_id))
+        assert refused.value.reason == "DELETED"
+    assert await prune(engine, MONTH) == Pruned()
+
+
+# --- large runs -----------------------------------------------------------------------------------
+
+
+class Watched(Pipeline):
+    """Notes how many rows each transaction has deleted."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.database, lambda _: None)
+        self._engine = engine
+        self.rows: list[dict[str, int]] = []
+
+    async def submit(self, command, timeout=None):  # type: ignore[no-untyped-def]
+        before = await counts(self._engine.database)
+        answer = await self._engine.pipeline.submit(command, timeout)
+        after = await counts(self._engine.database)
+        gone = {name: count - after.get(name, 0) for name, count in before.items()}
+        self.rows.append({name: number for name, number in gone.items() if number > 0})
+        return answer
+
+
+def a_large_run(rows: Rows) -> str:
+    flow_run = rows.run("flow_run", ago(40), flow_id=rows.flow(), idempotency_key="key")
+    inside = [rows.run("task_run", ago(40), flow_run_id=flow_run) for _ in range(1_200)]
+    for place in range(4_100):  # one of them was told so again and again
+        rows.transition("task_run", inside[7], ago(41) + place)
+    rows.log(flow_run, 250, inside[0])
+    return flow_run
+
+
+async def test_a_large_run_goes_in_slices(engine: Engine) -> None:
+    rows = Rows()
+    a_large_run(rows)
+    alone = rows.run("task_run", ago(40))
+    rows.log(alone, 201)
+    small = [rows.run("flow_run", ago(40), flow_id=rows.flow()) for _ in range(3)]
+    await rows.put(engine.database)
+    expected = Pruned(flow_runs=1 + len(small), task_runs=1_201, log_chunks=451)
+    assert await pruning.measure(engine.database, MONTH) == expected
+
+    watched = Watched(engine)
+    total = Pruned()
+    async for pruned in pruning.prune(engine.database, watched, MONTH):
+        total += pruned
+
+    assert total == expected
+    assert set(await counts(engine.database)) == {"flow", "deleted_run"}
+    for name, table in metadata.tables.items():
+        retention = retention_of(table)
+        if not isinstance(retention, Kept | ForDays):
+            assert max(step.get(name, 0) for step in watched.rows) <= retention.at_once, name
+    # The small ones went together.
+    assert max(step.get("flow_run", 0) for step in watched.rows) == len(small)
+
+
+async def test_a_large_run_is_gone_for_all_from_the_first_step_on(engine: Engine) -> None:
+    rows = Rows()
+    run_id = a_large_run(rows)
+    await rows.put(engine.database)
+    (task_run,) = await queries.list_runs(
+        engine.database, RunKind.TASK_RUN, RunQuery(parent_ids=(run_id,), limit=1)
+    )
+
+    assert await engine.pipeline.submit(DoomRun(RunKind.FLOW_RUN, run_id, MONTH))
+
+    database = engine.database
+    for kind, id_ in ((RunKind.FLOW_RUN, run_id), (RunKind.TASK_RUN, task_run.id)):
+        assert await queries.get_run(database, kind, id_) is None
+        assert await queries.list_transitions(database, kind, id_, None, 10) == []
+        with pytest.raises(NotFoundError) as refused:
+            await engine.pipeline.submit(DeleteRun(kind, id_))
+        assert refused.value.reason == "DELETED"
+    assert await queries.count_runs(database, RunKind.FLOW_RUN, RunQuery()) == 0
+    inside = RunQuery(parent_ids=(run_id,))
+    assert await queries.count_runs(database, RunKind.TASK_RUN, inside) == 0
+    assert await log_queries.list_chunks(database, LogQuery(run_id), 0, False, 10) == []
+    assert await log_queries.get_log_status(database, run_id, 0) is None
+    batch = LogBatch(uuid7(), 1, run_id, False, 1, 1, 1, (0, 0, 1, 0, 0, 0), (), b"x")
+    with pytest.raises(NotFoundError) as refused:
+        await engine.pipeline.submit(AppendLog(batch, b"x"))
+    assert refused.value.reason == "DELETED"
+
+
+async def test_pruning_that_was_broken_off_is_finished_by_the_next(engine: Engine) -> None:
+    rows = Rows()
+    a_large_run(rows)
+    await rows.put(engine.database)
+    work = pruning.prune(engine.database, engine.pipeline, MONTH)
+    for _ in range(3):
+        await anext(work)
+    await work.aclose()  # type: ignore[attr-defined]
+    half = await counts(engine.database)
+    assert half["flow_run"] == 1
+    assert half["log_chunk_task_run" if "log_chunk_task_run" in half else "task_run"] > 0
+
+    # Also where the operator now asks for less.
+    await prune(engine, 100 * MONTH)
+
+    assert set(await counts(engine.database)) == {"flow", "deleted_run"}
+
+
+async def test_a_run_that_was_set_going_again_stays(engine: Engine) -> None:
+    rows = Rows()
+    run_id = rows.run("flow_run", ago(40), state="RUNNING", flow_id=rows.flow())
+    await rows.put(engine.database)
+    assert not await engine.pipeline.submit(DoomRun(RunKind.FLOW_RUN, run_id, MONTH))
+    command = pruning.PruneRuns(RunKind.FLOW_RUN, [run_id, uuid7()], MONTH)
+    assert await engine.pipeline.submit(command) == 0
+    assert await queries.get_run(engine.database, RunKind.FLOW_RUN, run_id) is not None
+
+
+async def test_two_prune_at_once(engine: Engine) -> None:
+    rows = Rows()
+    a_large_run(rows)
+    for _ in range(20):
+        rows.run("flow_run", ago(40), flow_id=rows.flow())
+    await rows.put(engine.database)
+    await asyncio.gather(prune(engine, MONTH), prune(engine, MONTH))
+    assert set(await counts(engine.database)) == {"flow", "deleted_run"}
