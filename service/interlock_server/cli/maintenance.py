@@ -131,7 +131,7 @@ def check(as_json: bool, database: str | None, admin_socket: Path | None) -> Non
                 show(f"{event.check}: {event.examined:,} looked at", 0, None)
                 _tell(event)
         total = sum(found.values())
-        click.echo(f"{total:,} things are wrong." if total else "All is well.")
+        click.echo(f"In all: {total:,} wrong." if total else "All is well.")
     click.get_current_context().exit(FOUND if any(found.values()) else 0)
 
 
