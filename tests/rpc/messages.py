@@ -11,11 +11,19 @@ from typing import Any
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from hypothesis import strategies as st
-from interlock.admin.v1 import migration_pb2
+from interlock.admin.v1 import maintenance_pb2, migration_pb2
 from interlock.ids import uuid7
 from interlock.v1 import flow_pb2, flow_run_pb2, log_pb2, server_pb2, task_run_pb2
 
-FILES = [flow_pb2, flow_run_pb2, task_run_pb2, log_pb2, server_pb2, migration_pb2]
+FILES = [
+    flow_pb2,
+    flow_run_pb2,
+    task_run_pb2,
+    log_pb2,
+    server_pb2,
+    migration_pb2,
+    maintenance_pb2,
+]
 METHODS: list[MethodDescriptor] = [
     method
     for file in FILES

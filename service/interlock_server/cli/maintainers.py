@@ -137,6 +137,8 @@ class _Own:
     def _events(
         self, call: Callable[[MaintenanceService], AsyncIterator[M]], *, changing: bool = False
     ) -> Iterator[M]:
+        # Says, too, why this process can not have a database, if it can not.
+        self._migrations.status()
         # One event loop from the first event to the last: the work goes on while each is shown.
         with asyncio.Runner() as runner:
             events = self._served(call, changing)
@@ -165,7 +167,7 @@ class _Own:
         from interlock_server.storage.pipeline import Pipeline
 
         try:
-            database = open_database(self._settings.database_url)
+            database = open_database(self._settings.database_url, self._settings.database_options)
             pipeline = Pipeline(database, lambda _: None)
             try:
                 if not database.exists():

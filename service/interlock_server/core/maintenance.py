@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from interlock_server.core import checks, pruning
 from interlock_server.core.checks import Checked, Inspect
@@ -62,7 +63,7 @@ class Maintenance:
         """
         upkeep = self.database.upkeep()
         before = await upkeep.size()
-        alone: AbstractAsyncContextManager[None] = (
+        alone: AbstractAsyncContextManager[Any] = (
             self._pipeline.paused() if upkeep.writes_wait else nullcontext()
         )
         with self._only("vacuum"):

@@ -3,7 +3,7 @@
 A run is deleted whole, in one transaction with others, where few rows hang on it. One with many is
 first doomed: from that transaction on everyone takes it for deleted, and what hangs on it is
 deleted slice by slice, the run itself last. Broken off half-way, it is finished by the next
-pruning. `docs/decisions/0007-large-runs-are-doomed-first.md` tells why.
+pruning. `docs/decisions/0008-large-runs-are-doomed-first.md` tells why.
 """
 
 from __future__ import annotations

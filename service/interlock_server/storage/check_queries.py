@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from interlock_server.rules.states import Id, Micros
@@ -104,10 +104,6 @@ async def list_chunks_between(
     return [chunk_of(row) for row in await _rows(database, statement)]
 
 
-_LOST_TIMEOUT = 600.0
-"""Seconds: it is one statement, which looks at every chunk's key."""
-
-
 async def list_lost_logs(database: Database, limit: int) -> list[Id]:
     """Read run ids of chunks whose log is not there, or whose run is not."""
     chunk, head = tables.log_chunk.c, tables.log_head.c
@@ -124,14 +120,17 @@ async def list_lost_logs(database: Database, limit: int) -> list[Id]:
     headless = ~select(head.run_id).where(head.run_id == chunk.run_id).exists()
     lost = or_(and_(headless, ~doomed), ~or_(*known))
     statement = select(chunk.run_id).distinct().where(lost).limit(limit)
-    return [row[0] for row in await _rows(database, statement, _LOST_TIMEOUT)]
+
+    def read(connection: Connection) -> list[Id]:
+        return [row[0] for row in connection.execute(statement)]
+
+    # One statement that looks at every chunk's key: longer than a read may take.
+    return await database.migrate(read)
 
 
-async def _rows(
-    database: Database, statement: Select[Any], timeout: float | None = None
-) -> Sequence[Any]:
+async def _rows(database: Database, statement: Select[Any]) -> Sequence[Any]:
     async def read(connection: AsyncConnection) -> Sequence[Any]:
         rows: Sequence[Any] = (await connection.execute(statement)).all()
         return rows
 
-    return await (database.read(read) if timeout is None else database.read(read, timeout))
+    return await database.read(read)

@@ -92,7 +92,10 @@ class Database(Protocol):
         """
 
     async def migrate(self, work: Callable[[Any], T]) -> T:
-        """Run work with a synchronous connection on which a schema change is atomic."""
+        """Run work with a synchronous connection on which a schema change is atomic.
+
+        It has no time-out: maintenance that takes long uses it, too.
+        """
 
     def migration_session(self) -> AbstractAsyncContextManager[MigrationSession]:
         """Connect a migrator. Raises UnavailableError."""

@@ -8,10 +8,10 @@ import secrets
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from interlock_server.storage.sqlite import SqliteDatabase
+
+T = TypeVar("T")
 
 _STEP_PAGES = 512
 """Pages that are copied between two looks at whether to go on: 2 MiB, some milliseconds."""
@@ -100,7 +102,7 @@ class SqliteUpkeep:
         steps = ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
         for place, step in enumerate(steps):
             report(Advance(step, place, len(steps)))
-            await self._database.migrate(_executing(step))
+            await _to_the_end(self._database.migrate(_executing(step)))
         report(Advance(steps[-1], len(steps), len(steps)))
 
     def _refuse_without_room(self) -> None:
@@ -123,9 +125,10 @@ class SqliteUpkeep:
     async def damage(self, check: str, limit: int) -> list[Damage]:
         """See `Upkeep.damage`."""
         if check == "integrity":
-            rows = await self._database.migrate(_asking(f"PRAGMA integrity_check({limit})"))
+            asking = _asking(f"PRAGMA integrity_check({limit})")
+            rows = await _to_the_end(self._database.migrate(asking))
             return [Damage(check, str(row[0])) for row in rows if row[0] != "ok"]
-        rows = await self._database.migrate(_asking("PRAGMA foreign_key_check"))
+        rows = await _to_the_end(self._database.migrate(_asking("PRAGMA foreign_key_check")))
         return [
             Damage(check, f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there")
             for row in rows[:limit]
@@ -136,6 +139,16 @@ class SqliteUpkeep:
         path = self._file.path
         files = [] if path is None else [path, Path(f"{path}-wal")]
         return sum(file.stat().st_size for file in files if file.exists())
+
+
+async def _to_the_end(work: Awaitable[T]) -> T:
+    """Run a statement to its end, also when its caller is cancelled: others may write only then."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
 
 
 def _executing(statement: str) -> Callable[[Connection], None]:
