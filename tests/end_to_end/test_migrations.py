@@ -357,6 +357,29 @@ def test_a_server_that_is_stopped_in_a_step_takes_it_back(
     assert run("upgrade", "-y", url=url, release=release).returncode == 0
 
 
+def test_a_caller_that_goes_away_ends_the_upgrade_after_the_step_that_runs(
+    release: Release, signals: Signals, tmp_path: Path
+) -> None:
+    url = sqlite_url(tmp_path / "interlock.db")
+    assert run("upgrade", url=url).returncode == 0
+    release.add("0002", signals.code)
+    release.add("0003", "pass")
+    with (
+        ReleaseServer(url, release) as server,
+        grpc.insecure_channel(server.admin_target) as channel,
+    ):
+        admin = MigrationServiceStub(channel)
+        upgrading = admin.Upgrade(pb.UpgradeRequest())
+        signals.wait_for_start()
+        upgrading.cancel()
+        # The server has heard of it when it answers what was asked later.
+        admin.GetStatus(pb.GetStatusRequest())
+        signals.go()
+        # Its turn comes when the other one has ended.
+        stamped = admin.Stamp(pb.StampRequest(revision="head"))
+        assert stamped.previous_revision == "0002"
+
+
 def test_writes_wait_for_a_step_that_does_not_interrupt_the_service(
     release: Release, signals: Signals, tmp_path: Path
 ) -> None:

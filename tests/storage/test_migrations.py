@@ -10,6 +10,7 @@ import pytest_asyncio
 from interlock.ids import uuid7
 from interlock_server.storage import migrations, revisions, version_tables
 from interlock_server.storage.database import Database, open_database
+from interlock_server.storage.errors import UnavailableError
 from interlock_server.storage.migrating import Holder, MigrationRunningError
 from interlock_server.storage.migrations import (
     Event,
@@ -256,6 +257,25 @@ with op.batch_alter_table("flow") as batch:
 
     assert (await revision(database), await tables(database)) == ("0002", before)
     assert await ask(database, "SELECT count(*) FROM flow WHERE tags IS NULL") == [(1,)]
+
+
+@pytest.mark.parametrize("url", ["sqlite_file", "sqlite_memory"], indirect=True)
+async def test_a_disk_that_is_full_leaves_the_schema_where_it_was(
+    database: Database, release: Release
+) -> None:
+    release.add(
+        "0002",
+        """
+op.create_table("half", sa.Column("data", sa.LargeBinary))
+op.execute("PRAGMA max_page_count = 200")
+op.execute("INSERT INTO half VALUES (zeroblob(10000000))")
+""",
+    )
+    await Migrator(database).upgrade("0001")
+    before = await tables(database)
+    with pytest.raises(UnavailableError, match="full"):
+        await Migrator(database).upgrade()
+    assert (await revision(database), await tables(database)) == ("0001", before)
 
 
 async def test_an_index_is_built_and_dropped(database: Database, release: Release) -> None:

@@ -144,6 +144,7 @@ class Schema:
         # It goes on when nobody listens any more; somebody must know of it.
         self._moving.add(moving)
         moving.add_done_callback(self._moving.discard)
+        moving.add_done_callback(lambda done: done.cancelled() or done.exception())
         moving.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
 
@@ -180,7 +180,9 @@ def atomic(connection: Connection) -> Iterator[None]:
                 )
             connection.exec_driver_sql("COMMIT")
         except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
+            # A full disk has ended it already.
+            with suppress(DBAPIError):
+                connection.exec_driver_sql("ROLLBACK")
             raise
     finally:
         connection.exec_driver_sql("PRAGMA foreign_keys = ON")
