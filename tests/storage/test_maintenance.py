@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -303,6 +304,31 @@ def test_a_vacuum_gives_room_back_while_the_server_serves(tmp_path: Path) -> Non
         assert {event.step for event in events[:-1]} >= {"VACUUM"}
         kept = make_flow_run(stubs)
         assert FlowRuns(stubs).get(kept.id).id == kept.id
+
+
+def test_writes_wait_for_a_vacuum_and_none_of_them_fails(
+    maintenance: Maintenance, stubs: Stubs
+) -> None:
+    runs = FlowRuns(stubs)
+    run = make_flow_run(stubs, state={"type": RUNNING})
+    stop = threading.Event()
+
+    def write() -> int:
+        count = 0
+        while not stop.is_set():
+            runs.propose(proposal(run.id, RUNNING, force=True))
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(5):
+                maintenance.vacuum()
+        finally:
+            stop.set()
+        written = writing.result()
+    assert len(runs.history(run.id)) == written + 1
 
 
 def test_a_vacuum_tells_of_each_step_on_every_dialect(

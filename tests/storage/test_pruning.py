@@ -9,8 +9,9 @@ import pytest_asyncio
 from interlock.ids import uuid7
 from interlock_server.core import pruning
 from interlock_server.core.engine import Engine
-from interlock_server.core.errors import NotFoundError
+from interlock_server.core.errors import CallError, NotFoundError
 from interlock_server.core.logs import AppendLog, LogBatch
+from interlock_server.core.maintenance import Maintenance
 from interlock_server.core.pruning import DoomRun, Pruned
 from interlock_server.core.runs import DeleteRun
 from interlock_server.storage import log_queries, migrations, queries
@@ -267,6 +268,22 @@ async def test_a_run_that_was_set_going_again_stays(engine: Engine) -> None:
     command = pruning.PruneRuns(RunKind.FLOW_RUN, [run_id, uuid7()], MONTH)
     assert await engine.pipeline.submit(command) == 0
     assert await queries.get_run(engine.database, RunKind.FLOW_RUN, run_id) is not None
+
+
+async def test_a_server_does_one_piece_of_maintenance_at_a_time(engine: Engine) -> None:
+    rows = Rows()
+    rows.run("flow_run", ago(40), flow_id=rows.flow())
+    await rows.put(engine.database)
+    maintenance = Maintenance(engine.database, engine.pipeline)
+    first, second = maintenance.prune(MONTH), maintenance.vacuum()
+    await anext(first)
+    with pytest.raises(CallError) as refused:
+        await anext(second)
+    assert refused.value.reason == "MAINTENANCE_RUNNING"
+    await first.aclose()
+    third = maintenance.vacuum()
+    await anext(third)
+    await third.aclose()
 
 
 async def test_two_prune_at_once(engine: Engine) -> None:
