@@ -211,7 +211,7 @@ def upgrade(
         return
     if found.current_revision:
         target = found.head_revision if revision == "head" else revision
-        _ask(
+        ask(
             f"Upgrade {found.database_url} from {found.current_revision} to {target}? "
             "What a revision deletes comes back only from a backup.",
             yes,
@@ -242,7 +242,7 @@ def downgrade(
         migrations.move(request, write_plan)
         return
     found = migrations.status()
-    _ask(
+    ask(
         f"Downgrade {found.database_url} from {found.current_revision or 'base'} to {revision}? "
         "What the revisions have added is lost.",
         yes,
@@ -275,7 +275,7 @@ def stamp(
     revision = revision_argument or revision_option or ""
     migrations = _find(database, admin_socket)
     found = migrations.status()
-    _ask(
+    ask(
         f"Write down that {found.database_url} is at {revision}, not at "
         f"{found.current_revision or 'base'}? Nothing else changes.",
         yes,
@@ -307,7 +307,7 @@ def reset(
     migrations = _find(database, admin_socket)
     found = migrations.status()
     whose = " and of other programs" if drop_tables_of_other_programs else ""
-    _ask(f"Delete all data of Interlock{whose} in {found.database_url}? It is gone then.", yes)
+    ask(f"Delete all data of Interlock{whose} in {found.database_url}? It is gone then.", yes)
     _move(
         migrations,
         ResetRequest(
@@ -316,7 +316,7 @@ def reset(
     )
 
 
-def _ask(question: str, yes: bool) -> None:
+def ask(question: str, yes: bool) -> None:
     """Ask whether to go on; ends the command where the answer is no, or nobody is there."""
     if yes:
         return

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from interlock_server.cli.configuration import read_settings
+from interlock_server.cli.database import ask, which_database, yes_option
 from interlock_server.cli.maintainers import Maintainer, find_maintainer
 from interlock_server.cli.text import safe
 from interlock_server.cli.times import length, seconds
@@ -19,22 +20,6 @@ if TYPE_CHECKING:
 
 FOUND = 3
 """Exit code of a check that has found something."""
-
-
-def _on_a_database(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say which database is meant."""
-    socket = click.option(
-        "--admin-socket",
-        type=click.Path(path_type=Path),
-        help="The running server's admin socket.  [default: admin.sock in the home folder]",
-    )
-    url = click.option(
-        "--database", help="The database's URL.  [default: what the server would take]"
-    )
-    return url(socket(command))
-
-
-_yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
 def _maintainer(database: str | None, admin_socket: Path | None) -> Maintainer:
@@ -48,7 +33,7 @@ def _maintainer(database: str | None, admin_socket: Path | None) -> Maintainer:
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
-@_on_a_database
+@which_database
 def backup(path: Path, overwrite: bool, database: str | None, admin_socket: Path | None) -> None:
     """Copy a SQLite database into the file PATH, while it is in use.
 
@@ -75,23 +60,21 @@ def backup(path: Path, overwrite: bool, database: str | None, admin_socket: Path
 
 
 @click.command()
-@_yes
-@_on_a_database
+@yes_option
+@which_database
 def vacuum(yes: bool, database: str | None, admin_socket: Path | None) -> None:
     """Give the room of deleted rows back to the disk.
 
     On SQLite all that is written waits until it is done, and the disk needs room for two more
     copies meanwhile. On PostgreSQL, which does it by itself bit by bit, everything goes on.
 
-    Exit codes: 0, it is done; 1, it is not.
+    Exit codes: 0, it is done; 1, it is not; 2, it asks, and there is no terminal and no -y.
     """
     found = _maintainer(database, admin_socket)
-    if not yes:
-        click.confirm(
-            f"Vacuum {safe(found.shown_url())}? Where it is a file, writes wait meanwhile.",
-            abort=True,
-            err=True,
-        )
+    ask(
+        f"Vacuum {safe(found.shown_url())}? Where it is a file, writes wait meanwhile.",
+        yes,
+    )
     before = after = 0
     with _progress() as show:
         for event in found.vacuum():
@@ -106,7 +89,7 @@ def vacuum(yes: bool, database: str | None, admin_socket: Path | None) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
-@_on_a_database
+@which_database
 def check(as_json: bool, database: str | None, admin_socket: Path | None) -> None:
     """Check what is stored. Nothing is changed, and everything goes on meanwhile.
 
@@ -155,8 +138,8 @@ def _tell(event: CheckResponse) -> None:
     help="How long ago a run must have ended: 30d, 12h, 90m; at least 1h.",
 )
 @click.option("--dry-run", is_flag=True, help="Just count what would be deleted.")
-@_yes
-@_on_a_database
+@yes_option
+@which_database
 def prune(
     older_than: int, dry_run: bool, yes: bool, database: str | None, admin_socket: Path | None
 ) -> None:
@@ -164,7 +147,8 @@ def prune(
 
     A running server goes on meanwhile. Broken off (Ctrl-C) it leaves no run half: call it again.
 
-    Exit codes: 0, they are deleted, or there are none; 1, they are not.
+    Exit codes: 0, they are deleted, or there are none; 1, they are not; 2, it asks, and there is no
+    terminal and no -y.
     """
     from interlock.admin.v1 import maintenance_pb2 as pb
 
@@ -176,13 +160,11 @@ def prune(
     if dry_run or not _sum(total):
         click.echo(f"To delete: {_words(total)}.")
         return
-    if not yes:
-        click.confirm(
-            f"Delete {_words(total)}, which ended more than {length(request.older_than)} ago, from "
-            f"{safe(found.shown_url())}? There is no way back but a backup.",
-            abort=True,
-            err=True,
-        )
+    ask(
+        f"Delete {_words(total)}, which ended more than {length(request.older_than)} ago, from "
+        f"{safe(found.shown_url())}? There is no way back but a backup.",
+        yes,
+    )
     request.dry_run = False
     deleted = pb.PruneCounts()
     with _progress() as show:
