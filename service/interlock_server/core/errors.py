@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from interlock_server.rules.states import Id
-from interlock_server.storage.pipeline import CallerError
+from interlock_server.storage.commands import CallerError
 from interlock_server.storage.records import RunKind
 
 

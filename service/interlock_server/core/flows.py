@@ -14,9 +14,10 @@ from interlock_server.core.errors import (
 from interlock_server.core.runs import DeleteRun
 from interlock_server.rules.states import Id
 from interlock_server.storage import queries
+from interlock_server.storage.commands import CommandClass
 from interlock_server.storage.database import Database
 from interlock_server.storage.facts import Facts, Needs
-from interlock_server.storage.pipeline import CommandClass, Pipeline
+from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.records import Flow, RunKind
 from interlock_server.storage.rows import json_text
 

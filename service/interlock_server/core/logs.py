@@ -22,11 +22,11 @@ from interlock_server.core.errors import CallError, InvalidArgumentError, NotFou
 from interlock_server.core.signals import Signals
 from interlock_server.rules.states import TERMINAL, Id, Micros
 from interlock_server.storage import log_queries
+from interlock_server.storage.commands import CallerError, CommandClass
 from interlock_server.storage.database import Database
 from interlock_server.storage.errors import UnavailableError
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.log_queries import LogQuery, LogStatus
-from interlock_server.storage.pipeline import CallerError, CommandClass
 from interlock_server.storage.records import LogChunk, LogHead, LogProducer, RunKind
 
 R = TypeVar("R")

@@ -18,9 +18,10 @@ from typing import TypeVar
 
 from interlock_server.rules.states import TERMINAL, Id, Micros
 from interlock_server.storage import pruning_queries, tables
+from interlock_server.storage.commands import Command, CommandClass
 from interlock_server.storage.database import Database
 from interlock_server.storage.facts import Expiry, Facts, Needs, Trim
-from interlock_server.storage.pipeline import Command, CommandClass, Pipeline
+from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.records import RunFacts, RunKind
 from interlock_server.storage.retention import (
     AsLongAsAsked,

@@ -20,8 +20,8 @@ from interlock_server.rules.effects import entered
 from interlock_server.rules.frame import Verdict
 from interlock_server.rules.runs import FRESH
 from interlock_server.rules.states import Id, StateDraft
+from interlock_server.storage.commands import CommandClass
 from interlock_server.storage.facts import Facts, Needs, RunKey
-from interlock_server.storage.pipeline import CommandClass
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun, Transition
 
 _RUN_BYTES = 2000

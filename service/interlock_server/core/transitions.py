@@ -14,8 +14,8 @@ from interlock_server.rules.frame import Verdict
 from interlock_server.rules.runs import ParentFlowRun
 from interlock_server.rules.states import TERMINAL, Id, Micros, State, StateDraft
 from interlock_server.rules.task_runs import MINIMAL_TASK_RUN_POLICY, TASK_RUN_POLICY
+from interlock_server.storage.commands import CommandClass
 from interlock_server.storage.facts import Facts, Needs
-from interlock_server.storage.pipeline import CommandClass
 from interlock_server.storage.records import RunFacts, RunKind, Transition
 
 # Indexed by whether the proposal is forced.

@@ -22,29 +22,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import structlog
 
 from interlock_server.storage import failpoints
+from interlock_server.storage.commands import CallerError, Command
 from interlock_server.storage.database import Database, Writer
 from interlock_server.storage.errors import (
     ClosedError,
     ConflictError,
     ConnectionLostError,
-    DeadlineError,
     OutcomeUnknownError,
-    OverloadedError,
     UnavailableError,
 )
 from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.queues import Entry, Queues
 
-R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 log = structlog.get_logger(__name__)
 
@@ -61,120 +58,6 @@ than a quick failover takes, shorter than callers wait."""
 
 _UNKNOWN_PAUSE = 0.25
 """Seconds between two looks."""
-
-
-class CommandClass(IntEnum):
-    """The classes of commands, in the order in which a batch takes from them."""
-
-    URGENT = 0
-    """What frees or keeps: final states, renewals, releases."""
-    TRANSITIONS = 1
-    """Other transitions, and creations."""
-    LOGS = 2
-    """Log batches."""
-    REST = 3
-    """Changes and deletions by people and tools."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How much of one class may wait, and how much of it goes into one batch."""
-
-    queued: int
-    queued_bytes: int
-    batch: int
-    batch_bytes: int
-
-
-_MIB = 1024 * 1024
-BUDGETS = {
-    # A batch of 1,000 transitions is decided and written in some 50 ms; more of them would gain
-    # little and make everyone wait. What waits is 20 batches: a second of work.
-    CommandClass.URGENT: Budget(20_000, 32 * _MIB, 1_000, 8 * _MIB),
-    CommandClass.TRANSITIONS: Budget(20_000, 32 * _MIB, 1_000, 8 * _MIB),
-    # Compressed, 4 MiB are some 300,000 lines.
-    CommandClass.LOGS: Budget(10_000, 64 * _MIB, 1_000, 4 * _MIB),
-    CommandClass.REST: Budget(2_000, 16 * _MIB, 100, 4 * _MIB),
-}
-
-
-class Command(Protocol[R_co]):
-    """One write: it says what it needs to know, and decides when it knows it."""
-
-    command_class: CommandClass
-    weight: int
-    """How many items it has: 1, or the size of a batch call."""
-    size: int
-    """Its bytes in memory, about."""
-    replayable: bool
-    """Whether deciding it again finds out that it was done: it has an id that is stored."""
-    exclusive: bool
-    """Whether it must have a batch of its own."""
-
-    def add_needs(self, needs: Needs) -> None:
-        """Add what must be known to decide."""
-
-    def decide(self, facts: Facts) -> R_co:
-        """Decide, change the facts accordingly, and answer the reply.
-
-        An error that is the caller's must be raised before the first change.
-        """
-
-
-@dataclass(slots=True)
-class _Entry:
-    command: Command[Any]
-    future: asyncio.Future[Any]
-    deadline: float | None
-
-
-@dataclass(slots=True)
-class _Queue:
-    budget: Budget
-    entries: deque[_Entry] = field(default_factory=deque)
-    weight: int = 0
-    size: int = 0
-
-    def put(self, entry: _Entry) -> None:
-        command, budget = entry.command, self.budget
-        if self.entries and (
-            self.weight + command.weight > budget.queued
-            or self.size + command.size > budget.queued_bytes
-        ):
-            raise OverloadedError(
-                f"{self.weight} commands of {self.size} bytes wait already; try again soon."
-            )
-        self.entries.append(entry)
-        self.weight += command.weight
-        self.size += command.size
-
-    def take(self, batch: list[_Entry]) -> None:
-        """Move this class's share into the batch, up to a command that must be alone."""
-        weight = size = 0
-        while self.entries:
-            command = self.entries[0].command
-            if command.exclusive or (
-                weight
-                and (
-                    weight + command.weight > self.budget.batch
-                    or size + command.size > self.budget.batch_bytes
-                )
-            ):
-                return
-            weight += command.weight
-            size += command.size
-            batch.append(self.pop())
-
-    def pop(self) -> _Entry:
-        """Remove the first entry."""
-        entry = self.entries.popleft()
-        self.weight -= entry.command.weight
-        self.size -= entry.command.size
-        return entry
-
-    def begins_exclusive(self) -> bool:
-        """Answer whether the first command must be alone in its batch."""
-        return bool(self.entries) and self.entries[0].command.exclusive
 
 
 @dataclass(slots=True)
@@ -196,13 +79,12 @@ class Pipeline:
     def __init__(self, database: Database, on_commit: Callable[[Facts], None]) -> None:
         self._database = database
         self._on_commit = on_commit
-        self._queues = {class_: _Queue(budget) for class_, budget in BUDGETS.items()}
+        self._queues = Queues()
         self._work = asyncio.Event()
         self._turn = asyncio.Lock()
         self._writer: Writer | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._was_alone = False
         self.counts = PipelineCounts()
 
     def start(self) -> None:
@@ -248,13 +130,13 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         deadline = None if timeout is None else loop.time() + timeout
-        self._queues[command.command_class].put(_Entry(command, future, deadline))
+        self._queues.put(Entry(command, future, deadline))
         self._work.set()
         return future
 
     def depth(self) -> int:
         """Answer how many commands wait."""
-        return sum(len(queue.entries) for queue in self._queues.values())
+        return self._queues.depth()
 
     async def _run(self) -> None:
         while True:
@@ -263,7 +145,7 @@ class Pipeline:
             while True:
                 await self._gather()
                 async with self._turn:
-                    batch = self._take()
+                    batch = self._queues.take(asyncio.get_running_loop().time())
                     if not batch:
                         break
                     await self._process(batch)
@@ -281,40 +163,7 @@ class Pipeline:
             before, turns = depth, turns + 1
             await asyncio.sleep(0)
 
-    def _take(self) -> list[_Entry]:
-        """Take the next batch; empty: nothing waits."""
-        while batch := self._take_shares():
-            if live := self._still_wanted(batch):
-                return live
-        return []
-
-    def _take_shares(self) -> list[_Entry]:
-        # Commands that must be alone take turns with shared batches, so that neither starve.
-        alone = [queue for queue in self._queues.values() if queue.begins_exclusive()]
-        if alone and not self._was_alone:
-            self._was_alone = True
-            return [alone[0].pop()]
-        batch: list[_Entry] = []
-        for queue in self._queues.values():
-            queue.take(batch)
-        self._was_alone = False
-        return batch or ([alone[0].pop()] if alone else [])
-
-    def _still_wanted(self, batch: Sequence[_Entry]) -> list[_Entry]:
-        now = asyncio.get_running_loop().time()
-        live = []
-        for entry in batch:
-            if entry.future.done():  # its caller is gone
-                continue
-            if entry.deadline is not None and entry.deadline < now:
-                entry.future.set_exception(
-                    DeadlineError("The deadline passed before the call's turn came.")
-                )
-                continue
-            live.append(entry)
-        return live
-
-    async def _process(self, batch: Sequence[_Entry]) -> None:
+    async def _process(self, batch: Sequence[Entry]) -> None:
         now = asyncio.get_running_loop().time
         conflicts = 0
         give_up: float | None = None  # set once the outcome is unknown
@@ -356,7 +205,7 @@ class Pipeline:
                     await self._process([entry])
                 return
 
-    async def _commit(self, batch: Sequence[_Entry]) -> None:
+    async def _commit(self, batch: Sequence[Entry]) -> None:
         if self._writer is None:
             self._writer = await self._database.open_writer()
         needs = Needs()
@@ -405,10 +254,6 @@ class Pipeline:
             log.exception("commit_listener_failed")
 
 
-class CallerError(Exception):
-    """The base of errors that a command raises because of what it was given."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Refused:
     error: CallerError
@@ -426,7 +271,7 @@ def _decide(command: Command[Any], facts: Facts) -> Any:
         return _Refused(error)
 
 
-def _fail(batch: Sequence[_Entry], error: Exception) -> None:
+def _fail(batch: Sequence[Entry], error: Exception) -> None:
     for entry in batch:
         if not entry.future.done():
             entry.future.set_exception(error)
