@@ -29,7 +29,8 @@ _DATABASE = DatabaseOptions()
 def _usable_url(text: str) -> str:
     if text:
         # SQLAlchemy is loaded only where there is a URL to read.
-        from interlock_server.storage.database import UnusableDatabaseError, parse_url
+        from interlock_server.storage.errors import UnusableDatabaseError
+        from interlock_server.storage.urls import parse_url
 
         try:
             parse_url(text)
@@ -215,7 +216,7 @@ class Settings(BaseSettings):
             return f"sqlite+aiosqlite:///{self.home_folder / 'interlock.db'}"
         if self.database_password is None:
             return self.database_connection_url
-        from interlock_server.storage.database import with_password
+        from interlock_server.storage.urls import with_password
 
         return with_password(
             self.database_connection_url, self.database_password.get_secret_value()

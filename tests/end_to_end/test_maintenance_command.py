@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from interlock import Client
-from interlock_server.storage.database import open_database
+from interlock_server.storage.dialects import open_database
 
 from tests.end_to_end.commands import Ended, interlock, interlock_on_terminal
 from tests.support.postgresql import Postgresql

@@ -13,7 +13,7 @@ import pytest
 from grpc import StatusCode
 from interlock.admin.v1 import maintenance_pb2 as pb
 from interlock.ids import uuid7
-from interlock_server.storage.database import open_database
+from interlock_server.storage.dialects import open_database
 from interlock_server.storage.types import id_to_bytes
 
 from tests.support.logs import append, record_batch

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from interlock.ids import uuid7
 from interlock_server.storage import migrations, revisions, version_tables
-from interlock_server.storage.database import Database, open_database
+from interlock_server.storage.database import Database
+from interlock_server.storage.dialects import open_database
 from interlock_server.storage.errors import UnavailableError
 from interlock_server.storage.migrating import Holder, MigrationRunningError
 from interlock_server.storage.migrations import (

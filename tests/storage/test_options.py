@@ -13,8 +13,9 @@ import asyncpg
 import pytest
 from interlock.ids import uuid7
 from interlock_server.storage import migrations
-from interlock_server.storage.database import Database, UnusableDatabaseError, open_database
-from interlock_server.storage.errors import UnavailableError
+from interlock_server.storage.database import Database
+from interlock_server.storage.dialects import open_database
+from interlock_server.storage.errors import UnavailableError, UnusableDatabaseError
 from interlock_server.storage.facts import Needs
 from interlock_server.storage.options import DatabaseOptions
 from sqlalchemy import make_url, text

@@ -15,7 +15,7 @@ from interlock_server.core.maintenance import Maintenance
 from interlock_server.core.pruning import DoomRun, Pruned
 from interlock_server.core.runs import DeleteRun
 from interlock_server.storage import log_queries, migrations, queries
-from interlock_server.storage.database import open_database
+from interlock_server.storage.dialects import open_database
 from interlock_server.storage.log_queries import LogQuery
 from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.queries import RunQuery

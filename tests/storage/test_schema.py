@@ -17,7 +17,8 @@ from alembic.runtime.migration import MigrationContext
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from interlock.ids import uuid7
 from interlock_server.storage import migrations, revisions, version_tables
-from interlock_server.storage.database import Database, open_database
+from interlock_server.storage.database import Database
+from interlock_server.storage.dialects import open_database
 from interlock_server.storage.migrations import Event, Migrator, Stage
 from interlock_server.storage.tables import metadata
 from interlock_server.storage.types import IdType

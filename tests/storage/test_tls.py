@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interlock_server.storage.database import UnusableDatabaseError, open_database
-from interlock_server.storage.errors import UnavailableError
+from interlock_server.storage.dialects import open_database
+from interlock_server.storage.errors import UnavailableError, UnusableDatabaseError
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.tls import TlsMode, TlsOptions
 from sqlalchemy import Connection, make_url, text

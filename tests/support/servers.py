@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from interlock_server.rpc.server import Addresses, Server
-from interlock_server.storage.database import open_database
+from interlock_server.storage.dialects import open_database
 
 from tests.support.postgresql import ports
 

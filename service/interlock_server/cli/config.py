@@ -184,11 +184,9 @@ def validate() -> None:
 
 
 def _problems(configuration: Configuration) -> list[str]:
-    from interlock_server.storage.database import (
-        UnusableDatabaseError,
-        open_database,
-        with_password,
-    )
+    from interlock_server.storage.dialects import open_database
+    from interlock_server.storage.errors import UnusableDatabaseError
+    from interlock_server.storage.urls import with_password
 
     settings, problems = configuration.settings, []
     try:

@@ -162,7 +162,7 @@ class _Own:
         from interlock_server.core.errors import CallError
         from interlock_server.core.maintenance import Maintenance
         from interlock_server.rpc.maintenance_service import MaintenanceService
-        from interlock_server.storage.database import open_database
+        from interlock_server.storage.dialects import open_database
         from interlock_server.storage.errors import StorageError, UnavailableError
         from interlock_server.storage.pipeline import Pipeline
 

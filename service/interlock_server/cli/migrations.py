@@ -142,12 +142,8 @@ class OwnMigrations:
     """What the same service answers in this process."""
 
     def __init__(self, settings: Settings) -> None:
-        from interlock_server.storage.database import (
-            UnusableDatabaseError,
-            is_in_memory,
-            parse_url,
-            show_url,
-        )
+        from interlock_server.storage.errors import UnusableDatabaseError
+        from interlock_server.storage.urls import is_in_memory, parse_url, show_url
 
         self._settings = settings
         try:
@@ -201,7 +197,7 @@ class OwnMigrations:
         from interlock_server.core.errors import CallError
         from interlock_server.core.schema import Schema
         from interlock_server.rpc.migration_service import MigrationService
-        from interlock_server.storage.database import open_database
+        from interlock_server.storage.dialects import open_database
         from interlock_server.storage.errors import StorageError, UnavailableError
 
         if self._in_memory:

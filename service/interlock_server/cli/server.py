@@ -95,7 +95,8 @@ def _run(settings: Settings) -> int:
 async def _serve(settings: Settings) -> int:
     from interlock_server.rpc.server import Addresses, CanNotListenError, Server
     from interlock_server.rpc.server_service import VERSION
-    from interlock_server.storage.database import UnusableDatabaseError, open_database
+    from interlock_server.storage.dialects import open_database
+    from interlock_server.storage.errors import UnusableDatabaseError
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -61,12 +61,8 @@ _URL = "a URL"
 
 
 def _mask_url(text: str) -> str:
-    from interlock_server.storage.database import (
-        UnusableDatabaseError,
-        has_password,
-        parse_url,
-        show_url,
-    )
+    from interlock_server.storage.errors import UnusableDatabaseError
+    from interlock_server.storage.urls import has_password, parse_url, show_url
 
     try:
         url = parse_url(text)

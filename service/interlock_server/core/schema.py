@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from interlock_server.core.errors import CallError, Code, InvalidArgumentError
 from interlock_server.storage import migrations
-from interlock_server.storage.database import Database, UnusableDatabaseError
+from interlock_server.storage.database import Database
+from interlock_server.storage.errors import UnusableDatabaseError
 from interlock_server.storage.migrating import DEFAULT_WAIT, MigrationRunningError
 from interlock_server.storage.migrations import (
     Event,

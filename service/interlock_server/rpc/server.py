@@ -32,8 +32,8 @@ from interlock_server.rpc.registration import generic_handler
 from interlock_server.rpc.server_service import ServerService
 from interlock_server.rpc.status import NotServingError
 from interlock_server.rpc.task_run_service import TaskRunService
-from interlock_server.storage.database import Database, UnusableDatabaseError
-from interlock_server.storage.errors import UnavailableError
+from interlock_server.storage.database import Database
+from interlock_server.storage.errors import UnavailableError, UnusableDatabaseError
 
 _PATIENCE = 10.0
 """Seconds that a start waits for another server to build the schema. After that it goes on without,

@@ -19,7 +19,6 @@ from sqlalchemy.pool import NullPool
 
 from interlock_server.rules.states import Micros
 from interlock_server.storage import failpoints, postgresql_migrating, tables
-from interlock_server.storage.database import show_url
 from interlock_server.storage.errors import (
     ConflictError,
     ConnectionLostError,
@@ -55,6 +54,7 @@ from interlock_server.storage.postgresql_migrating import (
 )
 from interlock_server.storage.postgresql_upkeep import PostgresqlUpkeep
 from interlock_server.storage.rows import Row, column_names
+from interlock_server.storage.urls import show_url
 
 T = TypeVar("T")
 

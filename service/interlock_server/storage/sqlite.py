@@ -21,7 +21,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
 from interlock_server.storage import failpoints, sqlite_migrating, tables
-from interlock_server.storage.database import is_in_memory, show_url
 from interlock_server.storage.errors import (
     ConnectionLostError,
     OutcomeUnknownError,
@@ -59,6 +58,7 @@ from interlock_server.storage.sqlite_migrating import (
 )
 from interlock_server.storage.sqlite_upkeep import SqliteUpkeep
 from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
+from interlock_server.storage.urls import is_in_memory, show_url
 
 T = TypeVar("T")
 

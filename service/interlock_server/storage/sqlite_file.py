@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from interlock_server.storage.database import UnusableDatabaseError
-from interlock_server.storage.errors import UnavailableError
+from interlock_server.storage.errors import UnavailableError, UnusableDatabaseError
 
 
 class DatabaseFile:

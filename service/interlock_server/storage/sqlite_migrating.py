@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from interlock_server.storage.database import UnusableDatabaseError
+from interlock_server.storage.errors import UnusableDatabaseError
 from interlock_server.storage.migrating import Holder
 
 T = TypeVar("T")
