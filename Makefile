@@ -18,7 +18,7 @@ demo: $(RUNTIME) ## Index this machine's Python library as a workflow, on a serv
 	@$(BIN)/python -m interlock_server.demo
 
 test: $(DEVELOPMENT) $(FLOOR) ## Run all tests, on every supported database.
-	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGUMENTS)
 
 soak: $(DEVELOPMENT) ## Run the long forms of the fault tests.
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGUMENTS)
