@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from interlock import Client
@@ -202,3 +203,23 @@ def test_a_database_that_can_not_be_reached_is_one_line(command: str) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "can not be reached" in done.stderr
     assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"password": "wrong"}, "are user and password right?"),
+        ({"database": "nowhere"}, "make it with CREATE DATABASE"),
+        ({"host": "nowhere.invalid"}, "Its host name is not known"),
+        ({"port": 1}, "is PostgreSQL running there?"),
+    ],
+)
+def test_what_keeps_postgresql_out_of_reach_is_said_with_what_to_do(
+    postgresql_18: Postgresql, change: dict[str, Any], said: str
+) -> None:
+    with postgresql_18.database("reach") as url:
+        wrong = make_url(url).set(**change).render_as_string(hide_password=False)
+        done = database("status", url=wrong)
+        assert done.returncode == UNREACHABLE
+        assert said in done.stderr
+        assert "***" in done.stderr

@@ -217,7 +217,9 @@ class OwnMigrations:
             finally:
                 await database.close()
         except UnavailableError as error:
-            raise click.ClickException(f"The database can not be reached: {error}") from None
+            raise click.ClickException(
+                f"The database {self.shown_url} can not be reached: {error}"
+            ) from None
         except CallError as error:
             if error.reason == _RUNNING:
                 raise MigrationRunning(error.message) from None

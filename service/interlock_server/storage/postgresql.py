@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -482,8 +483,18 @@ def _delete_some(table: Table, condition: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    if isinstance(error, asyncio.TimeoutError):
-        return "The database does not answer."
+    """Say what is wrong to someone who is tired; the driver's words are meant for programmers."""
+    match error:
+        case asyncio.TimeoutError():
+            return "The database does not answer."
+        case ConnectionRefusedError():
+            return "Nothing listens at its address: is PostgreSQL running there?"
+        case socket.gaierror():
+            return "Its host name is not known: is it spelled right?"
+        case asyncpg.InvalidPasswordError():
+            return f"{error}: are user and password right?"
+        case asyncpg.InvalidCatalogNameError():
+            return f"{error}: make it with CREATE DATABASE, or name another one."
     return str(error) or type(error).__name__
 
 
