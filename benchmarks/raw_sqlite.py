@@ -9,7 +9,7 @@ from typing import Any
 
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.rows import MOVE_COLUMNS, TRANSITION_COLUMNS
-from interlock_server.storage.sqlite import pragmas
+from interlock_server.storage.sqlite.database import pragmas
 from interlock_server.storage.types import id_to_bytes
 
 from benchmarks.log_lines import Line

@@ -24,10 +24,12 @@ from dataclasses import asdict
 from typing import Any
 
 from interlock_server.cli.main import main
-from interlock_server.storage import postgresql, sqlite
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.plan import Write
+from interlock_server.storage.postgresql.writer import PostgresqlWriter
+from interlock_server.storage.sqlite import database as sqlite_database
+from interlock_server.storage.sqlite import writer as sqlite_writer
 
 
 class _Instruments:
@@ -48,7 +50,7 @@ class _Instruments:
         def count(*_: object) -> None:
             self.statements += 1
 
-        make_prepare = sqlite._preparing
+        make_prepare = sqlite_database._preparing
 
         def preparing(options: DatabaseOptions) -> Callable[[Any, object], None]:
             prepare = make_prepare(options)
@@ -60,14 +62,14 @@ class _Instruments:
 
             return prepare_and_trace
 
-        sqlite._preparing = preparing
-        connect = postgresql.PostgresqlWriter.connect
+        sqlite_database._preparing = preparing
+        connect = PostgresqlWriter.connect
 
-        async def connect_and_log(writer: postgresql.PostgresqlWriter) -> None:
+        async def connect_and_log(writer: PostgresqlWriter) -> None:
             await connect(writer)
             writer._connection.add_query_logger(count)
 
-        setattr(postgresql.PostgresqlWriter, "connect", connect_and_log)  # noqa: B010
+        setattr(PostgresqlWriter, "connect", connect_and_log)  # noqa: B010
 
     def answer(self) -> None:
         for _ in sys.stdin:
@@ -80,13 +82,13 @@ class _Instruments:
 
 
 def _delay_sqlite_commits(seconds: float) -> None:
-    commit = sqlite._commit
+    commit = sqlite_writer._commit
 
     def waiting(steps: Iterable[Write]) -> Iterator[Write]:
         yield from steps
         time.sleep(seconds)
 
-    sqlite._commit = lambda connection, steps: commit(connection, waiting(steps))
+    sqlite_writer._commit = lambda connection, steps: commit(connection, waiting(steps))
 
 
 def _run() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from alembic import context
 from interlock_server.storage import version_tables
-from interlock_server.storage.sqlite_migrating import atomic
+from interlock_server.storage.sqlite.migrating import atomic
 from interlock_server.storage.tables import metadata
 from interlock_server.storage.types import IdType
 from sqlalchemy import Connection

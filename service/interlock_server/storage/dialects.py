@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from interlock_server.storage.database import Database
 from interlock_server.storage.options import DatabaseOptions
-from interlock_server.storage.postgresql import PostgresqlDatabase
-from interlock_server.storage.sqlite import SqliteDatabase
+from interlock_server.storage.postgresql.database import PostgresqlDatabase
+from interlock_server.storage.sqlite.database import SqliteDatabase
 from interlock_server.storage.urls import parse_url
 
 

@@ -12,7 +12,7 @@ from alembic import command
 from alembic.script import Script
 from sqlalchemy import Connection
 
-from interlock_server.storage import migrations, sqlite_migrating
+from interlock_server.storage import migrations
 from interlock_server.storage.errors import StorageError
 from interlock_server.storage.revisions import (
     alembic_config,
@@ -21,6 +21,7 @@ from interlock_server.storage.revisions import (
     parse_version,
     server_version,
 )
+from interlock_server.storage.sqlite import migrating
 
 
 class NoNewRevisionError(StorageError):
@@ -55,7 +56,7 @@ async def write_revision(message: str, autogenerate: bool) -> Path:
         )
         return Path(script.path) if isinstance(script, Script) else None
 
-    async with sqlite_migrating.scratch() as scratch:
+    async with migrating.scratch() as scratch:
         await migrations.build(scratch, history(), history().head)
         file = await scratch.run(write)
     if file is None:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiosqlite
 
 from interlock_server.storage.errors import UnavailableError
-from interlock_server.storage.sqlite_file import DatabaseFile
+from interlock_server.storage.sqlite.file import DatabaseFile
 from interlock_server.storage.upkeep import Advance, Damage, Report, UpkeepError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from interlock_server.storage.sqlite import SqliteDatabase
+    from interlock_server.storage.sqlite.database import SqliteDatabase
 
 T = TypeVar("T")
 

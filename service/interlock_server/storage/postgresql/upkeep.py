@@ -14,7 +14,7 @@ from interlock_server.storage.upkeep import Advance, Damage, Report, UpkeepError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from interlock_server.storage.postgresql import PostgresqlDatabase
+    from interlock_server.storage.postgresql.database import PostgresqlDatabase
 
 
 class PostgresqlUpkeep:

@@ -1,0 +1,106 @@
+"""Statements of the writer, each made once: one round trip each, over arrays."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeVar
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+
+from interlock_server.storage import tables
+from interlock_server.storage.plan import (
+    Lock,
+)
+from interlock_server.storage.rows import column_names
+
+T = TypeVar("T")
+
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+REMEMBER_DELETED = f"""
+    INSERT INTO {tables.deleted_run.name} (id, deleted)
+    SELECT id, $2::bigint FROM unnest($1::uuid[]) AS runs (id)
+    UNION
+    SELECT id, $2::bigint FROM task_run WHERE flow_run_id = ANY($1::uuid[])
+    ON CONFLICT DO NOTHING
+"""
+
+
+def _type(table: Table, column: str) -> str:
+    # An array's type says nothing of how its elements sort.
+    return table.c[column].type.compile(dialect=_DIALECT).partition(" COLLATE")[0]
+
+
+def _arrays(table: Table, columns: tuple[str, ...]) -> str:
+    return ", ".join(f"${i}::{_type(table, name)}[]" for i, name in enumerate(columns, 1))
+
+
+@lru_cache(maxsize=256)
+def select_any(table: Table, columns: tuple[str, ...], by: str, lock: Lock) -> str:
+    """Read the rows whose column equals any of `$1`, locked as told."""
+    found = (
+        f"SELECT {', '.join(columns)} FROM {table.name} WHERE {by} = ANY({_arrays(table, (by,))})"
+    )
+    if lock is Lock.NONE:
+        return found
+    # The clock comes along, read as each row comes out of the lock: that of the last row is read
+    # behind all of them. In the inner select it would be read before the wait.
+    return f"SELECT locked.*, {CLOCK} FROM ({found} ORDER BY {by} {lock.value}) AS locked"
+
+
+@lru_cache(maxsize=256)
+def select_joined(
+    table: Table, columns: tuple[str, ...], by: tuple[str, ...], absent: tuple[bool, ...]
+) -> str:
+    """Read the rows whose columns equal the keys given; columns marked absent are NULL."""
+    given = tuple(name for name, is_absent in zip(by, absent, strict=True) if not is_absent)
+    equal = [f"t.{name} = k.{name}" for name in given]
+    null = [f"t.{name} IS NULL" for name, is_absent in zip(by, absent, strict=True) if is_absent]
+    return (
+        f"SELECT {', '.join(f't.{name}' for name in columns)} FROM {table.name} t "
+        f"JOIN unnest({_arrays(table, given)}) AS k ({', '.join(given)}) "
+        f"ON {' AND '.join(equal + null)}"
+    )
+
+
+@lru_cache(maxsize=256)
+def insert(table: Table) -> str:
+    """Insert rows."""
+    columns = column_names(table)
+    return (
+        f"INSERT INTO {table.name} ({', '.join(columns)}) "
+        f"SELECT * FROM unnest({_arrays(table, columns)}) ON CONFLICT DO NOTHING"
+    )
+
+
+@lru_cache(maxsize=256)
+def upsert(table: Table) -> str:
+    """Insert rows, or replace those of the same primary key."""
+    columns = column_names(table)
+    keys = [column.name for column in table.primary_key]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
+    return (
+        f"INSERT INTO {table.name} ({', '.join(columns)}) "
+        f"SELECT * FROM unnest({_arrays(table, columns)}) "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
+    )
+
+
+@lru_cache(maxsize=256)
+def update(table: Table, columns: tuple[str, ...]) -> str:
+    """Set columns of the rows of given ids."""
+    changes = ", ".join(f"{name} = v.{name}" for name in columns)
+    given = ("id", *columns)
+    return (
+        f"UPDATE {table.name} t SET {changes} "
+        f"FROM unnest({_arrays(table, given)}) AS v ({', '.join(given)}) WHERE t.id = v.id"
+    )
+
+
+def delete_some(table: Table, condition: str) -> str:
+    """Delete rows that meet a condition, `$2` at most."""
+    chosen = f"SELECT ctid FROM {table.name} WHERE {condition} LIMIT $2::bigint"
+    return f"DELETE FROM {table.name} WHERE ctid = ANY(ARRAY({chosen}))"

@@ -1,0 +1,1 @@
+"""SQLite: one writer and many readers, in write-ahead mode; in memory one connection for all."""

@@ -1,0 +1,103 @@
+"""Statements and codecs of the writer, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from sqlalchemy import Table
+
+from interlock_server.storage.rows import Row, column_names
+from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
+
+T = TypeVar("T")
+
+
+_IN_SIZES = (1, 4, 16, 64, 256)
+"""Lengths of IN lists: few, so that their statements stay prepared. 999 variables are the limit."""
+
+
+def parts(keys: list[Any]) -> Iterable[list[Any]]:
+    """Cut keys into lists of the lengths of `_IN_SIZES`, the last one filled up by repetition."""
+    largest = _IN_SIZES[-1]
+    for start in range(0, len(keys), largest):
+        part = keys[start : start + largest]
+        size = next(size for size in _IN_SIZES if size >= len(part))
+        yield part + part[-1:] * (size - len(part))
+
+
+@lru_cache(maxsize=256)
+def select_in(table: Table, columns: tuple[str, ...], by: str, size: int) -> str:
+    """Read the rows whose column equals any of `size` values."""
+    marks = ", ".join("?" * size)
+    return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {by} IN ({marks})"
+
+
+@lru_cache(maxsize=256)
+def select_by_several(table: Table, columns: tuple[str, ...], by: tuple[str, ...]) -> str:
+    """Read the row whose columns equal the values given, NULL included."""
+    condition = " AND ".join(f"{column} IS ?" for column in by)
+    return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {condition}"
+
+
+@lru_cache(maxsize=256)
+def insert(table: Table) -> str:
+    """Insert rows."""
+    columns = column_names(table)
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"
+
+
+@lru_cache(maxsize=256)
+def upsert(table: Table) -> str:
+    """Insert rows, or replace those of the same primary key."""
+    keys = [column.name for column in table.primary_key]
+    rest = [name for name in column_names(table) if name not in keys]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in rest)
+    return f"{insert(table)} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
+
+
+@lru_cache(maxsize=256)
+def update(table: Table, columns: tuple[str, ...]) -> str:
+    """Set columns of the rows of given ids."""
+    changes = ", ".join(f"{column} = ?" for column in columns)
+    return f"UPDATE {table.name} SET {changes} WHERE id = ?"
+
+
+@lru_cache(maxsize=256)
+def encoder(table: Table, columns: tuple[str, ...]) -> Callable[[Row], Row]:
+    """Make the function that turns ids into bytes."""
+    places = [i for i, name in enumerate(columns) if isinstance(table.c[name].type, IdType)]
+    if not places:
+        return lambda row: row
+
+    def encode(row: Row) -> Row:
+        values = list(row)
+        for place in places:
+            if (value := values[place]) is not None:
+                values[place] = id_to_bytes(value)
+        return values
+
+    return encode
+
+
+@lru_cache(maxsize=256)
+def decoder(table: Table, columns: tuple[str, ...]) -> Callable[[Row], Row]:
+    """Make the function that turns bytes into ids, and 0 and 1 into booleans."""
+    converters: list[tuple[int, Callable[[Any], Any]]] = []
+    for place, name in enumerate(columns):
+        type_ = table.c[name].type
+        if isinstance(type_, IdType):
+            converters.append((place, id_from_bytes))
+        elif type_.python_type is bool:
+            converters.append((place, bool))
+
+    def decode(row: Row) -> Row:
+        values = list(row)
+        for place, convert in converters:
+            if (value := values[place]) is not None:
+                values[place] = convert(value)
+        return values
+
+    return decode

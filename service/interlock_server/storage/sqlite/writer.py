@@ -1,0 +1,225 @@
+"""The one writer: a batch is two visits to the connection's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, TypeVar
+
+import aiosqlite
+from sqlalchemy import Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from interlock_server.storage import failpoints, tables
+from interlock_server.storage.errors import (
+    OutcomeUnknownError,
+)
+from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.plan import (
+    Delete,
+    DeleteOlder,
+    DeleteSome,
+    Insert,
+    Loading,
+    Query,
+    ReadClock,
+    RememberDeleted,
+    Select,
+    Update,
+    Upsert,
+    WhichHave,
+    Write,
+    load,
+    writes,
+)
+from interlock_server.storage.rows import Row, column_names
+from interlock_server.storage.sqlite import statements
+from interlock_server.storage.sqlite.errors import error_name, translate
+from interlock_server.storage.sqlite.file import DatabaseFile
+from interlock_server.storage.types import id_to_bytes
+
+T = TypeVar("T")
+
+
+class SqliteWriter:
+    """The one writer. A batch is two visits to the connection's thread: begin, then commit."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        driver: aiosqlite.Connection,
+        turn: AbstractAsyncContextManager[Any],
+        file: DatabaseFile,
+    ) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._turn = turn
+        self._file = file
+        self._closed = False
+
+    async def begin(self, needs: Needs) -> Facts:
+        """See `Writer.begin`."""
+        self._file.check()
+        await self._turn.__aenter__()
+        try:
+            return await self._visit(_begin, load(needs))
+        except BaseException as error:
+            await self._turn.__aexit__(None, None, None)
+            if isinstance(error, sqlite3.Error):
+                raise translate(error) from error
+            raise
+
+    async def commit(self, facts: Facts) -> None:
+        """See `Writer.commit`."""
+        try:
+            await self._visit(_commit, writes(facts))
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        finally:
+            await self._turn.__aexit__(None, None, None)
+
+    async def rollback(self) -> None:
+        """See `Writer.rollback`."""
+        try:
+            await self._visit(_rollback)
+        finally:
+            await self._turn.__aexit__(None, None, None)
+
+    async def close(self) -> None:
+        """See `Writer.close`."""
+        if not self._closed:
+            self._closed = True
+            await self._connection.close()
+
+    async def _visit(self, work: Callable[..., T], *arguments: Any) -> T:
+        # The driver's own way to run a function on its thread: a batch of statements pays for one
+        # visit instead of one each.
+        visiting = partial(work, self._driver._conn, *arguments)
+        result: T = await self._driver._execute(visiting)  # type: ignore[no-untyped-call]
+        return result
+
+
+# --- on the connection's thread ---
+
+
+def _begin(connection: sqlite3.Connection, loading: Loading) -> Facts:
+    _rollback(connection)  # what a failing disk has left open
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        query = next(loading)
+        while True:
+            query = loading.send(_select(connection, query))
+    except StopIteration as done:
+        facts: Facts = done.value
+        return facts
+    except BaseException:
+        _rollback(connection)
+        raise
+
+
+def _commit(connection: sqlite3.Connection, steps: Iterable[Write]) -> None:
+    try:
+        for step in steps:
+            _write(connection, step)
+    except BaseException:
+        _rollback(connection)
+        raise
+    failpoints.reach(failpoints.BEFORE_COMMIT)
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        _rollback(connection)
+        if (
+            error_name(error).startswith("SQLITE_IOERR_")
+            and error_name(error) != "SQLITE_IOERR_WRITE"
+        ):
+            # Perhaps only the last step failed, the one that makes it durable. Where a write fails,
+            # that which marks the commit, the last one, was not made.
+            raise OutcomeUnknownError(f"The disk of the database fails: {error}.") from error
+        raise
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _select(connection: sqlite3.Connection, query: Query) -> list[Row]:
+    match query:
+        case ReadClock():
+            # The database lives in this process's machine: its clock is the machine's.
+            return [(time.time_ns() // 1000,)]
+        case WhichHave(table, by, keys):
+            statement = f"SELECT 1 FROM {table.name} WHERE {by} = ? LIMIT 1"
+            return [
+                (key,)
+                for key in keys
+                if connection.execute(statement, (id_to_bytes(key),)).fetchone()
+            ]
+        case Select(table, columns, (by,), keys):
+            encode = statements.encoder(table, (by,))
+            decode = statements.decoder(table, columns)
+            rows: list[Row] = []
+            for part in statements.parts(keys):
+                statement = statements.select_in(table, columns, by, len(part))
+                found = connection.execute(statement, [encode((key,))[0] for key in part])
+                rows += map(decode, found)
+            return rows
+        case Select(table, columns, by_columns, keys):
+            encode, decode = (
+                statements.encoder(table, by_columns),
+                statements.decoder(table, columns),
+            )
+            statement = statements.select_by_several(table, columns, by_columns)
+            return [
+                decode(row) for key in keys for row in connection.execute(statement, encode(key))
+            ]
+
+
+def _write(connection: sqlite3.Connection, step: Write) -> None:
+    match step:
+        case Insert(table, rows):
+            columns = column_names(table)
+            connection.executemany(
+                statements.insert(table), map(statements.encoder(table, columns), rows)
+            )
+        case Upsert(table, rows):
+            columns = column_names(table)
+            connection.executemany(
+                statements.upsert(table), map(statements.encoder(table, columns), rows)
+            )
+        case Update(table, columns, rows):
+            encode = statements.encoder(table, ("id", *columns))
+            # The id comes last in the statement.
+            moved = ((*row[1:], row[0]) for row in map(encode, rows))
+            connection.executemany(statements.update(table, columns), moved)
+        case Delete(table, by, keys):
+            connection.executemany(
+                f"DELETE FROM {table.name} WHERE {by} = ?", [(id_to_bytes(key),) for key in keys]
+            )
+        case DeleteSome(table, run_ids, limit):
+            marks = ", ".join("?" * len(run_ids))
+            _delete_some(
+                connection, table, f"run_id IN ({marks})", limit, map(id_to_bytes, run_ids)
+            )
+        case DeleteOlder(table, column, before, limit):
+            _delete_some(connection, table, f"{column} < ?", limit, [before])
+        case RememberDeleted(run_ids, deleted):
+            name = tables.deleted_run.name
+            ids = [(deleted, id_to_bytes(run_id)) for run_id in run_ids]
+            connection.executemany(f"REPLACE INTO {name} (deleted, id) VALUES (?, ?)", ids)
+            connection.executemany(
+                f"REPLACE INTO {name} (deleted, id) "
+                "SELECT ?, id FROM task_run WHERE flow_run_id = ?",
+                ids,
+            )
+
+
+def _delete_some(
+    connection: sqlite3.Connection, table: Table, condition: str, limit: int, values: Iterable[Any]
+) -> None:
+    chosen = f"SELECT rowid FROM {table.name} WHERE {condition} LIMIT ?"
+    connection.execute(f"DELETE FROM {table.name} WHERE rowid IN ({chosen})", [*values, limit])
