@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from interlock_server.storage.errors import (
+    ConflictError,
+    UnavailableError,
     UnusableDatabaseError,
 )
 from interlock_server.storage.options import DatabaseOptions
@@ -102,6 +104,11 @@ class PostgresqlDatabase:
             async with self._engine.connect() as connection:
                 await connection.execute(text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
         except (DBAPIError, *LOST) as error:
+            reason = translate(error)
+            if isinstance(reason, ConflictError):
+                return  # Another server that starts, too, has just enabled it.
+            if isinstance(reason, UnavailableError):
+                raise reason from error
             raise UnusableDatabaseError(
                 "PostgreSQL's extension pg_trgm is not enabled in the database, and this user may "
                 "not enable it. As a superuser run `CREATE EXTENSION pg_trgm;` in the database "

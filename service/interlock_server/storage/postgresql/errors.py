@@ -38,6 +38,7 @@ _CONFLICTS = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.UniqueViolationError,
+    asyncpg.DuplicateObjectError,
     asyncpg.ForeignKeyViolationError,
 )
 
