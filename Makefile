@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format generate serve bench clean
+.PHONY: help demo test soak lint format generate serve postgresql bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1 \t/' | expand -t 20
@@ -42,6 +42,9 @@ generate: $(DEVELOPMENT) $(FLOOR) ## Make the stubs, the synchronous client, the
 
 serve: $(RUNTIME) ## Start a server on the default database.
 	@$(BIN)/interlock server start
+
+postgresql: $(DEVELOPMENT) ## Start a private PostgreSQL to try things out on; prints its URL.
+	@$(BIN)/python -m tests.support.postgresql
 
 bench: $(DEVELOPMENT) ## Measure against echo and the raw drivers; writes benchmarks/results.json.
 	@$(BIN)/python -m benchmarks $(BENCH_ARGUMENTS)

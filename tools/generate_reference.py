@@ -57,6 +57,8 @@ One is the active one; at first that is `default`, and it is empty.
     interlock profile inspect staging
     interlock profile delete staging
 
+`unset` and `delete` ask first; `-y` answers for you.
+
 `config set` checks all names and values before it writes any. Names may be short: `port` is
 `INTERLOCK_PORT`. Profiles lie in `profiles.toml` in the home folder. You may edit that file; your
 comments stay. It may hold passwords, so only you may read it.

@@ -20,7 +20,7 @@ def test_a_task_too_short_to_see_is_seen() -> None:
 def test_neighbours_are_told_apart_and_retries_coloured() -> None:
     spans = [Span("a", "w", 0.0, 2.0, retried=False), Span("b", "w", 2.0, 4.0, retried=True)]
     line = bar(spans, whole=4.0, columns=4)
-    assert line.plain == "██▓▓"
+    assert line.plain == "██░░"
     styles = [str(each.style) for each in line.spans]
     assert styles == ["green", "green", "yellow", "yellow"]
 

@@ -84,10 +84,10 @@ class HealthLoop:
             return Problem("DATABASE_UNAVAILABLE", str(error))
         if status.servable:
             return None
+        where = f"has the schema {status.current}" if status.current else "has no schema"
         return Problem(
             "SCHEMA_NOT_SERVABLE",
-            f"The database's schema is at revision {status.current or 'none'}, this server needs "
-            f"{status.head}: {status.advice}",
+            f"The database {where}, this server needs {status.head}: {status.advice}",
         )
 
     def start(self) -> None:

@@ -50,14 +50,14 @@ def render(spans: Sequence[Span], width: int) -> RenderableType:
 
 
 def bar(spans: Sequence[Span], whole: float, columns: int) -> Text:
-    """Draw spans into one line; neighbours are told apart by two shades, retries by colour."""
+    """Draw spans into one line; neighbours differ in shade, retries are lighter and coloured."""
     cells = [(" ", "")] * columns
     for number, span in enumerate(sorted(spans, key=lambda span: span.start)):
         first = min(columns - 1, int(span.start / whole * columns))
         last = min(columns - 1, max(first, int(span.end / whole * columns) - 1))
-        style = "yellow" if span.retried else "green"
+        style, shades = ("yellow", "▒░") if span.retried else ("green", "█▓")
         for column in range(first, last + 1):
-            cells[column] = ("█▓"[number % 2], style)
+            cells[column] = (shades[number % 2], style)
     line = Text()
     for character, style in cells:
         line.append(character, style)
@@ -71,9 +71,9 @@ def axis(whole: float, columns: int) -> Text:
 
 
 def legend() -> Text:
-    """Say what the colours mean."""
+    """Say what colours and shades mean."""
     return Text.assemble(
-        ("█", "green"), " at the first attempt   ", ("█", "yellow"), " tried again"
+        ("█▓", "green"), " at the first attempt   ", ("▒░", "yellow"), " tried again"
     )
 
 

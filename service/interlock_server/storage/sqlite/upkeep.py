@@ -202,7 +202,7 @@ def _put_in_place(temporary: Path, path: Path, overwrite: bool) -> int:
 
 def _exists(path: Path) -> UpkeepError:
     return UpkeepError(
-        "BACKUP_EXISTS", f"{path} exists. Choose another name, or say that it may be overwritten."
+        "BACKUP_EXISTS", f"{path} exists. Choose another name, or allow it with --overwrite."
     )
 
 
