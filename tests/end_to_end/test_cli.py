@@ -302,7 +302,7 @@ def test_a_server_that_is_away_is_named_with_what_to_do(words: list[str]) -> Non
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"Error: No server answers at {address}. Start one with `interlock server start`, or say "
-        "where it is with --server HOST:PORT.\n"
+        "where it is with --server HOST:PORT, or for workers, too, with INTERLOCK_TARGET.\n"
     )
 
 

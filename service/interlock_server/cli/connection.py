@@ -70,7 +70,7 @@ def failure(error: InterlockError, target: str) -> click.ClickException:
         # No word from Interlock itself: it is gRPC that gave up.
         return click.ClickException(
             f"No server answers at {safe(target)}. Start one with `interlock server start`, or say "
-            "where it is with --server HOST:PORT."
+            "where it is with --server HOST:PORT, or for workers, too, with INTERLOCK_TARGET."
         )
     words = safe(error.message) or error.code.name
     fields = [

@@ -242,12 +242,28 @@ def downgrade(
         migrations.move(request, write_plan)
         return
     found = migrations.status()
-    ask(
-        f"Downgrade {found.database_url} from {found.current_revision or 'base'} to {revision}? "
-        "What the revisions have added is lost.",
-        yes,
+    target = _target_of(revision, found.current_revision)
+    lost = (
+        "All of Interlock's data in it is deleted."
+        if target == "base"
+        else "What the revisions have added is lost."
     )
+    current = found.current_revision or "base"
+    ask(f"Downgrade {found.database_url} from {current} to {target}? {lost}", yes)
     _move(migrations, request)
+
+
+def _target_of(revision: str, current: str) -> str:
+    """Say which revision is meant, for the question; what is unknown is the service's to refuse."""
+    from interlock_server.storage.errors import StorageError
+    from interlock_server.storage.revisions import history
+
+    if current and not history().knows(current):
+        return revision
+    try:
+        return history().resolve(revision, current) or "base"
+    except StorageError:
+        return revision
 
 
 @database.command()

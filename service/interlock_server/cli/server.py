@@ -120,6 +120,7 @@ async def _serve(settings: Settings) -> int:
         f"Interlock {VERSION} listens on {settings.host}:{port}\n"
         f"  database      {database.shown_url}\n"
         f"  admin socket  {settings.admin_socket_path}\n"
+        f"Workers and commands find it by INTERLOCK_TARGET={settings.host}:{port}\n"
         "Stop it with Ctrl-C."
     )
     await stopping.wait()

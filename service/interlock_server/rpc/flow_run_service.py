@@ -123,7 +123,7 @@ def _creation(request: pb.CreateFlowRunRequest) -> Creation:
     run = FlowRun(
         id=run_id,
         flow_id=fields.id_("flow_id", request.flow_id),
-        name=fields.text("name", request.name) or f"run-{run_id[:8]}",
+        name=fields.text("name", request.name) or f"run-{run_id[-8:]}",
         retry=_retry_policy("retry_policy", request),
         parameters=fields.json_text("parameters_json", request.parameters_json),
         tags=fields.tags("tags", request.tags),

@@ -321,7 +321,7 @@ class CreateFlowRunRequest(google.protobuf.message.Message):
     flow_id: builtins.str
     """The flow that it is a run of. Required."""
     name: builtins.str
-    """A name for people; empty: the first eight digits of the id behind `run-`."""
+    """A name for people; empty: `run-` and the last eight digits of the id."""
     parameters_json: builtins.str
     """What it is called with, as JSON text; empty: `{}`."""
     flow_version: builtins.str
