@@ -148,6 +148,21 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
         "inputs_json",
         lambda it: create_task(inputs_json=r'{"a": 1, "\u0061": 2}'),
     ),
+    # These took minutes, in which nobody was served.
+    "a text that does not end": (
+        "inputs_json",
+        lambda it: create_task(inputs_json='"' + r"\"" * (MIB // 2 - 1)),
+    ),
+    "a text that ends in an escape": (
+        "inputs_json",
+        lambda it: create_task(inputs_json='"' + r"\"" * (MIB // 2 - 1) + "\\"),
+    ),
+    "twice the last of many keys": (
+        "inputs_json",
+        lambda it: create_task(
+            inputs_json="{" + ",".join(f'"{i}":1' for i in (*range(80_000), 79_999)) + "}"
+        ),
+    ),
     "two texts in one": ("inputs_json", lambda it: create_task(inputs_json="{} {}")),
     "NUL in JSON": ("inputs_json", lambda it: create_task(inputs_json='"\0"')),
     "JSON of 1 MiB and one": (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, MutableSequence
 from typing import NoReturn
 
@@ -126,7 +127,9 @@ def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:
 
 # --- JSON -----------------------------------------------------------------------------------------
 
-_JSON_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A string that does not end goes to the end of the text: looked for again behind each quote in it,
+# its end would take time that grows with the square of the text's length.
+_JSON_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 
 
 def json_text(field: str, value: str, default: str = "{}") -> str:
@@ -154,7 +157,7 @@ def json_text(field: str, value: str, default: str = "{}") -> str:
     def refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
         keys = [key for key, _ in pairs]
         if len(keys) != len(set(keys)):
-            double = next(key for key in keys if keys.count(key) > 1)
+            (double, _), *_ = Counter(keys).most_common(1)
             raise InvalidArgumentError(
                 field, f"The key {_shown(double)} stands twice in one object."
             )
