@@ -341,6 +341,17 @@ def test_a_log_can_be_filtered(
     )
 
 
+def test_a_task_run_may_be_named_twice_and_in_capitals(stubs: Stubs) -> None:
+    run = make_flow_run(stubs)
+    task = uuid7()
+    batch = record_batch(
+        run.id, *"abc", number=1, task_run_ids=[task.upper(), task], task_run_indexes=[1, 2, 0]
+    )
+    assert append(stubs, uuid7(), [batch]).refused == []
+    found = read_log(stubs, run.id, filter=pb.LogFilter(task_run_ids=[task]))
+    assert [(record.message, record.task_run_id) for record in found] == [("a", task), ("b", task)]
+
+
 def test_a_logs_token_holds_only_for_its_request(stubs: Stubs, log: tuple[str, Any, Any]) -> None:
     run_id, _, _ = log
     token = stubs.logs.ListLogs(pb.ListLogsRequest(run_id=run_id, page_size=5)).next_page_token

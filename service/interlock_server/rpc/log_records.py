@@ -42,6 +42,11 @@ def batch(producer_id: Id, request: pb.AppendLogsRequest) -> LogBatch:
         raise InvalidArgumentError(f"records.{error.column}", f"{error}.") from None
     _check_lengths(columns)
     first_time, last_time = _times(columns)
+    task_run_ids = [
+        fields.id_(f"records.task_run_ids[{i}]", id_) for i, id_ in enumerate(columns.task_run_ids)
+    ]
+    # As they are kept, so that a filter finds them.
+    columns.task_run_ids[:] = task_run_ids
     return LogBatch(
         producer_id,
         request.number,
@@ -51,12 +56,8 @@ def batch(producer_id: Id, request: pb.AppendLogsRequest) -> LogBatch:
         first_time,
         last_time,
         level_counts(columns, count),
-        tuple(
-            [
-                fields.id_(f"records.task_run_ids[{i}]", id_)
-                for i, id_ in enumerate(columns.task_run_ids)
-            ]
-        ),
+        # One may be named twice, to no end: the table that leads to its chunks names it once.
+        tuple(dict.fromkeys(task_run_ids)),
         columns.SerializeToString(),
     )
 
