@@ -104,6 +104,8 @@ class Facts:
         self.expiries: list[Expiry] = []
         self.new_transitions: dict[RunKind, list[Transition]] = {kind: [] for kind in RunKind}
         self.moved_log_heads: dict[Id, LogHead] = {}
+        self.new_log_heads: set[Id] = set()
+        """Those of the moved heads that were not there before this batch."""
         self.moved_log_producers: dict[tuple[Id, Id], LogProducer] = {}
         self.new_log_chunks: list[LogChunk] = []
 
@@ -191,6 +193,8 @@ class Facts:
     def append_log(self, head: LogHead, producer: LogProducer, chunk: LogChunk | None) -> None:
         """Add a chunk to a run's log; None notes just what the producer said."""
         self.changes += 1
+        if head.run_id not in self.log_heads:
+            self.new_log_heads.add(head.run_id)
         self.log_heads[head.run_id] = head
         self.moved_log_heads[head.run_id] = head
         key = (producer.producer_id, producer.run_id)

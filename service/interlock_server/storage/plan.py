@@ -278,11 +278,15 @@ def writes(facts: Facts) -> Iterator[Write]:
 
 
 def _log_writes(facts: Facts) -> Iterator[Write]:
-    if facts.moved_log_heads:
-        yield Upsert(
-            tables.log_head,
-            [(h.run_id, h.next_ordinal, h.appended) for h in facts.moved_log_heads.values()],
-        )
+    heads: dict[bool, list[Row]] = {True: [], False: []}
+    for head in facts.moved_log_heads.values():
+        row = (head.run_id, head.next_ordinal, head.appended)
+        heads[head.run_id in facts.new_log_heads].append(row)
+    if heads[True]:
+        # What was not there was not locked: another server's head that came first must not go back.
+        yield Insert(tables.log_head, heads[True])
+    if heads[False]:
+        yield Upsert(tables.log_head, heads[False])
     if facts.moved_log_producers:
         yield Upsert(
             tables.log_producer,

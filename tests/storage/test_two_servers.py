@@ -1,0 +1,64 @@
+"""Two servers on one PostgreSQL: what one decides holds, whatever the other does meanwhile."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from interlock.ids import uuid7
+from interlock_server.core.engine import Engine
+from interlock_server.core.logs import AppendLog, LogBatch, compress
+from interlock_server.storage import migrations
+from interlock_server.storage.database import Database, Writer
+from interlock_server.storage.dialects import open_database
+from interlock_server.storage.errors import ConflictError
+from interlock_server.storage.facts import Facts, Needs
+
+from tests.support.stored import Rows, ago, counts
+
+
+@pytest_asyncio.fixture(params=["postgresql_13", "postgresql_18"])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    """One of the two servers, on an empty database."""
+    with request.getfixturevalue(request.param).database() as url:
+        engine = Engine(open_database(url))
+        await migrations.upgrade(engine.database)
+        engine.start()
+        yield engine
+        await engine.stop()
+
+
+async def decided(database: Database, command: Any) -> tuple[Writer, Facts]:
+    """The other server, half-way through a batch: it has decided, and written nothing yet."""
+    writer = await database.open_writer()
+    needs = Needs()
+    command.add_needs(needs)
+    facts = await writer.begin(needs)
+    command.decide(facts)
+    return writer, facts
+
+
+async def a_run(engine: Engine) -> str:
+    rows = Rows()
+    run_id = rows.run("flow_run", ago(0), flow_id=rows.flow(), digest=b"digest")
+    await rows.put(engine.database)
+    return run_id
+
+
+async def lines(producer_id: str, number: int, run_id: str, count: int = 1) -> AppendLog:
+    """A batch of a log; without lines it ends the producer's part."""
+    levels = (0, 0, count, 0, 0, 0) if count else ()
+    packed = b"packed" if count else b""
+    batch = LogBatch(producer_id, number, run_id, not count, count, 1, 1, levels, (), packed)
+    return AppendLog(batch, await compress(packed))
+
+
+async def test_a_logs_head_does_not_go_back(engine: Engine) -> None:
+    run_id, producer = await a_run(engine), uuid7()
+    other, facts = await decided(engine.database, await lines(uuid7(), 1, run_id, 0))
+    await engine.pipeline.submit(await lines(producer, 1, run_id))
+    with pytest.raises(ConflictError):
+        await other.commit(facts)
+    await other.close()
+    await engine.pipeline.submit(await lines(producer, 2, run_id))
+    assert (await counts(engine.database))["log_chunk"] == 2
