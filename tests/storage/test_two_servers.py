@@ -1,5 +1,6 @@
 """Two servers on one PostgreSQL: what one decides holds, whatever the other does meanwhile."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,11 +9,14 @@ import pytest_asyncio
 from interlock.ids import uuid7
 from interlock_server.core.engine import Engine
 from interlock_server.core.logs import AppendLog, LogBatch, compress
+from interlock_server.core.runs import DeleteRun
 from interlock_server.storage import migrations
 from interlock_server.storage.database import Database, Writer
 from interlock_server.storage.dialects import open_database
 from interlock_server.storage.errors import ConflictError
 from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.plan import writes
+from interlock_server.storage.records import RunKind
 
 from tests.support.stored import Rows, ago, counts
 
@@ -62,3 +66,18 @@ async def test_a_logs_head_does_not_go_back(engine: Engine) -> None:
     await other.close()
     await engine.pipeline.submit(await lines(producer, 2, run_id))
     assert (await counts(engine.database))["log_chunk"] == 2
+
+
+async def test_nothing_that_is_appended_outlives_its_run(engine: Engine) -> None:
+    run_id, producer = await a_run(engine), uuid7()
+    await engine.pipeline.submit(await lines(producer, 1, run_id))
+    other, facts = await decided(engine.database, await lines(producer, 2, run_id))
+    for step in writes(facts):
+        await other._write(step)  # type: ignore[attr-defined]
+    deleting = asyncio.create_task(engine.pipeline.submit(DeleteRun(RunKind.FLOW_RUN, run_id)))
+    await asyncio.wait({deleting}, timeout=0.5)
+    assert not deleting.done()
+    await other._connection.execute("COMMIT")  # type: ignore[attr-defined]
+    await deleting
+    await other.close()
+    assert set(await counts(engine.database)) == {"flow", "deleted_run"}

@@ -328,11 +328,13 @@ def _deletions(facts: Facts) -> Iterator[Write]:
         if ids := facts.deleted_run_ids[kind]:
             yield RememberDeleted(ids, facts.now)
             # A task run that is part of a flow run has no log of its own: nothing is found for it.
+            # The head first: who appends under its lock has committed when it is deleted, and what
+            # came with that is seen by the statements behind.
             for table in (
+                tables.log_head,
                 tables.log_chunk_task_run,
                 tables.log_chunk,
                 tables.log_producer,
-                tables.log_head,
             ):
                 yield Delete(table, "run_id", ids)
             yield Delete(RUN_TABLES[kind], "id", ids)
