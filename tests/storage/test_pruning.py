@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ from interlock_server.core.errors import CallError, NotFoundError
 from interlock_server.core.logs import AppendLog, LogBatch
 from interlock_server.core.maintenance import Maintenance
 from interlock_server.core.pruning import DoomRun, Pruned
-from interlock_server.core.runs import DeleteRun
+from interlock_server.core.runs import CreateRuns, Creation, DeleteRun
+from interlock_server.core.transitions import Proposal, ProposeStates
+from interlock_server.rules.states import StateDraft, StateType
 from interlock_server.storage import log_queries, migrations, queries
 from interlock_server.storage.dialects import open_database
 from interlock_server.storage.log_queries import LogQuery
 from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.queries import RunQuery
-from interlock_server.storage.records import RunKind
+from interlock_server.storage.records import RunKind, TaskRun
 from interlock_server.storage.retention import (
     AsLongAsAsked,
     ForDays,
@@ -240,6 +243,31 @@ async def test_a_large_run_is_gone_for_all_from_the_first_step_on(engine: Engine
     with pytest.raises(NotFoundError) as refused:
         await engine.pipeline.submit(AppendLog(batch, b"x"))
     assert refused.value.reason == "DELETED"
+
+
+async def test_a_large_runs_history_and_keys_answer_nothing_any_more(engine: Engine) -> None:
+    rows = Rows()
+    run_id = rows.run("flow_run", ago(40), flow_id=rows.flow())
+    again = uuid7()
+    # One that was refused; the state that it was answered with is trimmed before it.
+    rows.transition(
+        "flow_run", run_id, ago(39), id=again, digest=b"digest", answered_state_id=uuid7()
+    )
+    rows.run("task_run", ago(40), flow_run_id=run_id, task_key="task", dynamic_key="0")
+    await rows.put(engine.database)
+    (task_run,) = await queries.list_runs(engine.database, RunKind.TASK_RUN, RunQuery())
+    assert await engine.pipeline.submit(DoomRun(RunKind.FLOW_RUN, run_id, MONTH))
+
+    draft = StateDraft(StateType.RUNNING, "Running")
+    proposal = Proposal(again, run_id, draft, b"digest")
+    (answer,) = await engine.pipeline.submit(ProposeStates(RunKind.FLOW_RUN, [proposal]))
+    assert isinstance(answer, NotFoundError)
+    assert answer.reason == "DELETED"
+    assert isinstance(task_run, TaskRun)
+    creation = Creation(replace(task_run, id=uuid7()), draft)
+    (made,) = await engine.pipeline.submit(CreateRuns(RunKind.TASK_RUN, [creation]))
+    assert isinstance(made, NotFoundError)
+    assert made.reason == "DELETED"
 
 
 async def test_pruning_that_was_broken_off_is_finished_by_the_next(engine: Engine) -> None:

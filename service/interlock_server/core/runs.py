@@ -98,6 +98,9 @@ def _make(kind: RunKind, creation: Creation, facts: Facts) -> Made:
         return Made(run.id, None)
     if run.id in facts.deleted_runs:
         raise run_not_found(kind, run.id, deleted=True)
+    if isinstance(run, TaskRun):
+        # Before its key is looked at, which is still there while its flow run is being pruned.
+        _check_parents(run, facts)
     key = creation.key
     if key is not None and (found := facts.run_ids_by_key[kind].get(key)) is not None:
         return Made(found, None)

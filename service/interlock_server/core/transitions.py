@@ -85,6 +85,9 @@ class ProposeStates:
 
 
 def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
+    if proposal.run_id in facts.doomed_runs:
+        # Its history goes piece by piece: what is left of it answers nothing any more.
+        raise run_not_found(kind, proposal.run_id, deleted=True)
     if (before := facts.transitions[kind].get(proposal.id)) is not None:
         if before.digest != proposal.digest:
             raise IdReusedError(proposal.id)
