@@ -10,6 +10,8 @@ from interlock.ids import uuid7
 from interlock_server.core.engine import Engine
 from interlock_server.core.logs import AppendLog, LogBatch, compress
 from interlock_server.core.runs import DeleteRun
+from interlock_server.core.transitions import Proposal, ProposeStates
+from interlock_server.rules.states import StateDraft, StateType
 from interlock_server.storage import migrations
 from interlock_server.storage.database import Database, Writer
 from interlock_server.storage.dialects import open_database
@@ -81,3 +83,28 @@ async def test_nothing_that_is_appended_outlives_its_run(engine: Engine) -> None
     await deleting
     await other.close()
     assert set(await counts(engine.database)) == {"flow", "deleted_run"}
+
+
+async def test_batches_that_write_what_the_other_reads_take_turns(engine: Engine) -> None:
+    rows = Rows()
+    flow = rows.flow()
+    low, high = sorted(rows.run("flow_run", ago(0), flow_id=flow) for _ in range(2))
+    tasks = {id_: rows.run("task_run", ago(0), flow_run_id=id_) for id_ in (low, high)}
+    await rows.put(engine.database)
+    database = engine.database
+    writers = [await database.open_writer() for _ in range(2)]
+
+    async def begin(writer: Writer, moved: str, inside: str) -> None:
+        needs = Needs()
+        for kind, id_ in ((RunKind.FLOW_RUN, moved), (RunKind.TASK_RUN, tasks[inside])):
+            draft = StateDraft(StateType.RUNNING, "Running")
+            ProposeStates(kind, [Proposal(uuid7(), id_, draft, b"digest")]).add_needs(needs)
+        await writer.begin(needs)
+        await writer.rollback()
+
+    # A deadlock costs a second, until it is found.
+    async with asyncio.timeout(15):
+        for _ in range(200):
+            await asyncio.gather(begin(writers[0], low, high), begin(writers[1], high, low))
+    for writer in writers:
+        await writer.close()

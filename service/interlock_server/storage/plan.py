@@ -150,10 +150,9 @@ def load(needs: Needs) -> Loading:
     )
     flow_rows: list[Row] = []
     columns = column_names(tables.flow)
-    to_write, to_read = needs.flows_to_write, needs.flows_to_read - needs.flows_to_write
-    for ids, lock in ((to_write, Lock.UPDATE), (to_read, Lock.SHARE)):
-        if ids:
-            flow_rows += yield Select(tables.flow, columns, ("id",), sorted(ids), lock)
+    ids, lock = _ids_and_lock(needs.flows_to_write, needs.flows_to_read)
+    if ids:
+        flow_rows += yield Select(tables.flow, columns, ("id",), ids, lock)
     if needs.flow_names:
         flow_rows += yield Select(tables.flow, columns, ("name",), sorted(needs.flow_names))
     head_rows: list[Row] = []
@@ -186,12 +185,19 @@ def load(needs: Needs) -> Loading:
 def _lock_runs(
     kind: RunKind, needs: Needs, to_read: set[Id]
 ) -> Generator[Query, list[Row], list[Row]]:
-    rows: list[Row] = []
-    to_write = needs.runs_to_write[kind]
-    for ids, lock in ((to_write, Lock.UPDATE), (to_read - to_write, Lock.SHARE)):
-        if ids:
-            rows += yield Select(RUN_TABLES[kind], fact_columns(kind), ("id",), sorted(ids), lock)
-    return rows
+    ids, lock = _ids_and_lock(needs.runs_to_write[kind], to_read)
+    if not ids:
+        return []
+    return (yield Select(RUN_TABLES[kind], fact_columns(kind), ("id",), ids, lock))
+
+
+def _ids_and_lock(to_write: set[Id], to_read: set[Id]) -> tuple[list[Id], Lock]:
+    """Answer how the rows of one table are locked: by one statement, whose order is that of ids.
+
+    With one for what is written and one for what is read, two servers' batches that write what the
+    other one reads would each wait for the other.
+    """
+    return sorted(to_write | to_read), Lock.UPDATE if to_write else Lock.SHARE
 
 
 def _read_runs(
