@@ -7,6 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from grpc import StatusCode
 from interlock.ids import uuid7
 from interlock.v1 import log_pb2 as pb
+from interlock_server.core.logs import DRAIN_SILENCE, TailEnd, drained
+from interlock_server.rules.states import StateType
+from interlock_server.storage.log_queries import LogStatus
+from interlock_server.storage.records import LogProducer
 
 from tests.support.logs import append, messages_of, read_log, record_batch
 from tests.support.refusals import refused
@@ -188,3 +192,14 @@ def test_a_server_that_stops_tells_its_tails_where_to_go_on() -> None:
         last = next(following)
         assert (last.end, last.next_ordinal) == (pb.TAIL_END_SERVER_DRAINING, 3)
         assert list(following) == []
+
+
+def test_silence_before_the_end_does_not_count() -> None:
+    producer = LogProducer(uuid7(), uuid7(), 1, closed=False, updated=0)
+    end = 10 * DRAIN_SILENCE
+
+    def at(now: int) -> TailEnd | None:
+        return drained(LogStatus(StateType.COMPLETED, end, (producer,), now))
+
+    assert at(end + DRAIN_SILENCE) is None
+    assert at(end + DRAIN_SILENCE + 1) is TailEnd.SILENT

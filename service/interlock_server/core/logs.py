@@ -302,8 +302,10 @@ def drained(status: LogStatus) -> TailEnd | None:
         return TailEnd.DRAINED if over else None
     if all(producer.closed for producer in status.producers):
         return TailEnd.DRAINED
+    # Silence before the end tells nothing: the last words may be on their way.
+    end = status.end_time or 0
     silent = all(
-        producer.closed or producer.updated + DRAIN_SILENCE < status.now
+        producer.closed or max(producer.updated, end) + DRAIN_SILENCE < status.now
         for producer in status.producers
     )
     return TailEnd.SILENT if silent else None
