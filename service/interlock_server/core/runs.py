@@ -15,7 +15,7 @@ from interlock_server.core.errors import (
     NotFoundError,
     run_not_found,
 )
-from interlock_server.core.transitions import state_of
+from interlock_server.core.transitions import draft_bytes, state_of
 from interlock_server.rules.effects import entered
 from interlock_server.rules.frame import Verdict
 from interlock_server.rules.runs import FRESH
@@ -63,7 +63,10 @@ class CreateRuns:
         self._kind = kind
         self._creations = creations
         self.weight = len(creations)
-        self.size = sum(_RUN_BYTES + _text_bytes(creation.run) for creation in creations)
+        self.size = sum(
+            _RUN_BYTES + _text_bytes(creation.run) + draft_bytes(creation.draft)
+            for creation in creations
+        )
 
     def add_needs(self, needs: Needs) -> None:
         """See `Command.add_needs`."""
@@ -203,4 +206,5 @@ class DeleteRun:
 
 def _text_bytes(run: FlowRun | TaskRun) -> int:
     free = run.parameters if isinstance(run, FlowRun) else run.inputs
-    return len(run.name) + len(free) + sum(map(len, run.tags))
+    labels = sum(len(key) + len(value) for key, value in run.labels.items())
+    return len(run.name) + len(free) + sum(map(len, run.tags)) + labels

@@ -64,7 +64,7 @@ class ProposeStates:
         self._kind = kind
         self._proposals = proposals
         self.weight = len(proposals)
-        self.size = sum(_PROPOSAL_BYTES + len(p.draft.message) for p in proposals)
+        self.size = sum(_PROPOSAL_BYTES + draft_bytes(p.draft) for p in proposals)
         ends = all(proposal.draft.type in TERMINAL for proposal in proposals)
         self.command_class = CommandClass.URGENT if ends else CommandClass.TRANSITIONS
 
@@ -173,3 +173,10 @@ def _answer_of(transition: Transition, facts: Facts) -> Answer:
 def state_of(id_: Id, draft: StateDraft, timestamp: Micros) -> State:
     """Make the state that is written for a draft."""
     return State(id_, draft.type, draft.name, timestamp, draft.message, draft.details, draft.result)
+
+
+def draft_bytes(draft: StateDraft) -> int:
+    """Answer what a draft's texts take in memory, about."""
+    result = draft.result
+    size = len(draft.message) + len(draft.details.run_input_keyset or "")
+    return size + (len(result.metadata or "") if result is not None else 0)
