@@ -136,6 +136,15 @@ def test_an_id_is_not_given_to_a_second_run(runs: Runs) -> None:
     assert runs.get(request.id).name != "other content"
 
 
+def test_a_run_of_one_kind_has_no_id_of_the_other_kind(stubs: Stubs) -> None:
+    """They would share a log, and the one that is deleted would take it along."""
+    kinds: tuple[Runs, Runs] = FlowRuns(stubs), TaskRuns(stubs)
+    for kind, other in (kinds, kinds[::-1]):
+        run = kind.make()
+        with refused(StatusCode.ALREADY_EXISTS, "ID_REUSED"):
+            other.create(other.creation(id=run.id))
+
+
 def test_one_create_sent_many_times_at_once_makes_one_run(runs: Runs) -> None:
     request = runs.creation()
     with ThreadPoolExecutor(16) as pool:

@@ -72,7 +72,8 @@ class CreateRuns:
         """See `Command.add_needs`."""
         for creation in self._creations:
             run = creation.run
-            needs.runs_to_read[self._kind].add(run.id)
+            for kind in RunKind:  # also the other one: a log belongs to an id
+                needs.runs_to_read[kind].add(run.id)
             if (key := creation.key) is not None:
                 needs.run_keys[self._kind].add(key)
             if isinstance(run, FlowRun):
@@ -99,6 +100,8 @@ def _make(kind: RunKind, creation: Creation, facts: Facts) -> Made:
         if before.digest != run.digest:
             raise IdReusedError(run.id)
         return Made(run.id, None)
+    if any(run.id in facts.runs[other] for other in RunKind):
+        raise IdReusedError(run.id)
     if run.id in facts.deleted_runs:
         raise run_not_found(kind, run.id, deleted=True)
     if isinstance(run, TaskRun):
