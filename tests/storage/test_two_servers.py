@@ -108,3 +108,26 @@ async def test_batches_that_write_what_the_other_reads_take_turns(engine: Engine
             await asyncio.gather(begin(writers[0], low, high), begin(writers[1], high, low))
     for writer in writers:
         await writer.close()
+
+
+async def test_first_lines_take_turns_with_transitions(engine: Engine) -> None:
+    old, new = await a_run(engine), await a_run(engine)
+    await engine.pipeline.submit(await lines(uuid7(), 1, old))
+    database = engine.database
+    writers = [await database.open_writer() for _ in range(2)]
+    append = [await lines(uuid7(), 1, id_) for id_ in (old, new)]
+    draft = StateDraft(StateType.RUNNING, "Running")
+    propose = ProposeStates(RunKind.FLOW_RUN, [Proposal(uuid7(), new, draft, b"digest")])
+
+    async def begin(writer: Writer, *commands: Any) -> None:
+        needs = Needs()
+        for command in commands:
+            command.add_needs(needs)
+        await writer.begin(needs)
+        await writer.rollback()
+
+    async with asyncio.timeout(15):
+        for _ in range(200):
+            await asyncio.gather(begin(writers[0], *append), begin(writers[1], append[0], propose))
+    for writer in writers:
+        await writer.close()

@@ -140,13 +140,19 @@ Loading = Generator[Query, list[Row], Facts]
 
 def load(needs: Needs) -> Loading:
     """Lock and read what a batch needs: takes each query's rows, and returns the facts."""
+    # Runs whose log has no head have to be looked for, and are locked with the others: behind the
+    # locks of heads it would be too late.
+    headless: set[Id] = set()
+    if needs.logs:
+        found = yield Select(tables.log_head, ("run_id",), ("run_id",), sorted(needs.logs))
+        headless = needs.logs - {row[0] for row in found}
     run_rows: dict[RunKind, list[Row]] = {}
     run_rows[RunKind.TASK_RUN] = yield from _lock_runs(
-        RunKind.TASK_RUN, needs, needs.runs_to_read[RunKind.TASK_RUN]
+        RunKind.TASK_RUN, needs, needs.runs_to_read[RunKind.TASK_RUN] | headless
     )
     parents = {row[1] for row in run_rows[RunKind.TASK_RUN] if row[1] is not None}
     run_rows[RunKind.FLOW_RUN] = yield from _lock_runs(
-        RunKind.FLOW_RUN, needs, parents | needs.runs_to_read[RunKind.FLOW_RUN]
+        RunKind.FLOW_RUN, needs, parents | needs.runs_to_read[RunKind.FLOW_RUN] | headless
     )
     flow_rows: list[Row] = []
     columns = column_names(tables.flow)
@@ -248,6 +254,7 @@ def _read_logs(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
             producer = LogProducer(*row)
             facts.log_producers[producer.producer_id, producer.run_id] = producer
     # A log without a head is one whose run has to be looked for; those with one have had theirs.
+    # Here that is the few whose head was deleted since it was looked for.
     for kind in RunKind:
         if missing := needs.logs - facts.log_heads.keys() - facts.runs[kind].keys():
             rows = yield Select(
