@@ -376,3 +376,12 @@ def test_a_page_of_long_lines_fits_into_a_message(stubs: Stubs) -> None:
     assert page.next_page_token
     assert page.ByteSize() < 16 * 1024 * 1024
     assert len(read_log(stubs, run.id, page_size=1000)) == 20
+
+
+def test_a_page_does_not_unpack_more_than_it_can_send(stubs: Stubs) -> None:
+    run = make_flow_run(stubs)
+    line = "x" * 1_000_000
+    append(stubs, uuid7(), [record_batch(run.id, *[line] * 5, number=n) for n in range(1, 9)])
+    for descending in (False, True):
+        found = read_log(stubs, run.id, page_size=1000, descending=descending)
+        assert ordinals_of(found) == sorted(range(40), reverse=descending)

@@ -203,6 +203,10 @@ LAST = 2**62
 """An ordinal behind all others."""
 
 
+_PAGE_BYTES = 16 * 1024 * 1024
+"""How much of chunks with records for a page is unpacked: few bytes of zstd may stand for it."""
+
+
 async def read_page(
     database: Database, query: LogQuery, place: Ordinal, unpack: Unpack[R]
 ) -> tuple[list[R], int | None]:
@@ -211,8 +215,8 @@ async def read_page(
     Raises NotFoundError where there is no such run.
     """
     records: list[R] = []
-    start: int | None = place.start
-    while start is not None and start >= 0:
+    start, unpacked = place.start, 0
+    while start >= 0:
         chunks = await log_queries.list_chunks(
             database, query, start, place.descending, _CHUNKS_AT_ONCE
         )
@@ -227,6 +231,9 @@ async def read_page(
                     return records, ordinal
                 records.append(record)
             start = chunk.first_ordinal - 1 if place.descending else chunk.last_ordinal + 1
+            unpacked += chunk.raw_bytes if found else 0
+            if unpacked >= _PAGE_BYTES and start >= 0:
+                return records, start
         if len(chunks) < _CHUNKS_AT_ONCE:
             break
     if not records and await log_queries.get_log_status(database, query.run_id, 0) is None:
