@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -26,16 +26,29 @@ class _Interlock(LazyGroup):
             sys.stdout.flush()
             return answer
         except KeyboardInterrupt:
-            # The shell's prompt does not begin behind a half line.
-            if sys.stderr.isatty():
-                click.echo(err=True)
-            ctx.exit(_INTERRUPTED)
+            _end_interrupted(ctx)
+        except RuntimeError as error:
+            # Where Ctrl-C meets a thread that is just about to wait, the lock that it waits with
+            # complains first.
+            # (Click's own ways to end are RuntimeErrors, too: they pass.)
+            if type(error) is not RuntimeError or not isinstance(
+                error.__context__, KeyboardInterrupt
+            ):
+                raise
+            _end_interrupted(ctx)
         except OSError as error:
             if error.errno != errno.EPIPE:
                 raise
             # Whoever read has enough (`| head`). What is still buffered goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(_BROKEN_PIPE)
+
+
+def _end_interrupted(ctx: click.Context) -> NoReturn:
+    # The shell's prompt does not begin behind a half line.
+    if sys.stderr.isatty():
+        click.echo(err=True)
+    ctx.exit(_INTERRUPTED)
 
 
 @click.group(
