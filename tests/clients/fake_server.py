@@ -139,8 +139,8 @@ class FakeServer:
         options = (("grpc.so_reuseport", 0),)
         server = grpc.server(pool, interceptors=[_Faults(self)], options=options)
         v1.add_FlowServiceServicer_to_server(_Flows(self), server)
-        v1.add_FlowRunServiceServicer_to_server(_FlowRuns(self), server)
-        v1.add_TaskRunServiceServicer_to_server(_TaskRuns(self), server)
+        v1.add_FlowRunServiceServicer_to_server(_FlowRuns(self), server)  # type: ignore[abstract]
+        v1.add_TaskRunServiceServicer_to_server(_TaskRuns(self), server)  # type: ignore[abstract]
         v1.add_LogServiceServicer_to_server(_Logs(self), server)
         v1.add_ServerServiceServicer_to_server(_Info(self), server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")

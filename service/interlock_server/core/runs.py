@@ -131,6 +131,7 @@ def _make(kind: RunKind, creation: Creation, facts: Facts) -> Made:
         run.digest,
         progress.run_count,
         state,
+        version=run.version,
     )
     facts.add_run(kind, whole, key, first)
     return Made(run.id, whole)

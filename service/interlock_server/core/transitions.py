@@ -38,6 +38,8 @@ class Proposal:
     digest: bytes
     force: bool = False
     proposed_by: str = ""
+    expected_version: int = 0
+    """The version that the proposer has seen; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Answer:
     reason: str
     explanation: str
     run_count: int
+    version: int
     retry_after: Micros = 0
 
 
@@ -115,6 +118,7 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
             decision.reason,
             decision.explanation,
             run.progress.run_count,
+            run.version,
             decision.delay,
         )
     written = None
@@ -143,6 +147,7 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
         run.progress.run_count,
         written,
         None if written is not None or run.state is None else run.state.id,
+        run.version,
     )
     facts.add_transition(kind, transition)
     return _answer_of(transition, facts)
@@ -167,6 +172,7 @@ def _answer_of(transition: Transition, facts: Facts) -> Answer:
         transition.reason,
         transition.explanation,
         transition.run_count,
+        transition.version,
     )
 
 
@@ -178,5 +184,7 @@ def state_of(id_: Id, draft: StateDraft, timestamp: Micros) -> State:
 def draft_bytes(draft: StateDraft) -> int:
     """Answer what a draft's texts take in memory, about."""
     result = draft.result
-    size = len(draft.message) + len(draft.details.run_input_keyset or "")
+    details = draft.details
+    size = len(draft.message) + len(details.run_input_keyset or "")
+    size += len(details.input_schema or "")
     return size + (len(result.metadata or "") if result is not None else 0)

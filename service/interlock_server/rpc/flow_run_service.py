@@ -134,6 +134,7 @@ def _creation(request: pb.CreateFlowRunRequest) -> Creation:
         infrastructure_pid=fields.text("infrastructure_pid", request.infrastructure_pid),
         created_by=fields.text("created_by", request.created_by),
         digest=states.digest(request),
+        deployment_id=fields.id_or_none("deployment_id", request.deployment_id),
     )
     draft = request.state if request.HasField("state") else None
     return Creation(run, states.first_draft(draft))
@@ -147,6 +148,7 @@ def _retry_policy(field: str, holder: Any) -> RetryPolicy:
     return RetryPolicy(
         fields.number(f"{field}.max_retries", policy.max_retries, MAX_RETRIES),
         (delay,) if delay else (),
+        retry_crashes=policy.retry_crashes,
     )
 
 
@@ -154,6 +156,7 @@ def _retry_columns(policy: RetryPolicy) -> dict[str, Any]:
     return {
         "max_retries": policy.max_retries,
         "retry_delays": json_text(policy.delays) if policy.delays else None,
+        "retry_crashes": policy.retry_crashes,
     }
 
 
@@ -175,6 +178,7 @@ def to_flow_run(run: FlowRun | TaskRun) -> pb.FlowRun:
         retry_policy=pb.FlowRunRetryPolicy(
             max_retries=run.retry.max_retries,
             delay=fields.to_duration(run.retry.delay_before(1)) if run.retry.delays else None,
+            retry_crashes=run.retry.retry_crashes,
         ),
         parameters_json=run.parameters,
         tags=run.tags,
@@ -184,5 +188,6 @@ def to_flow_run(run: FlowRun | TaskRun) -> pb.FlowRun:
         parent_task_run_id=run.parent_task_run_id or "",
         infrastructure_pid=run.infrastructure_pid,
         created_by=run.created_by,
+        deployment_id=run.deployment_id or "",
         **times(run, time.time_ns() // 1000),
     )

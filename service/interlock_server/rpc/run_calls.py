@@ -170,6 +170,7 @@ def times(run: FlowRun | TaskRun, now: int) -> dict[str, Any]:
         "create_time": fields.to_timestamp(run.created),
         "update_time": fields.to_timestamp(run.updated),
         "etag": str(run.version),
+        "version": run.version,
     }
 
 

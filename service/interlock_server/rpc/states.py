@@ -95,6 +95,8 @@ def _details(field: str, message: pb.StateDetails) -> StateDetails:
             f"{field}.child_flow_run_id", message.child_flow_run_id
         ),
         trace_parent=fields.text(f"{field}.trace_parent", message.trace_parent) or None,
+        input_schema=fields.json_text(f"{field}.input_schema_json", message.input_schema_json, "")
+        or None,
     )
 
 
@@ -117,6 +119,7 @@ def proposal(field: str, message: pb.Proposal) -> Proposal:
         digest(message),
         message.force,
         fields.text(f"{field}.proposed_by", message.proposed_by),
+        fields.number(f"{field}.expected_version", message.expected_version, 2**63 - 1),
     )
 
 
@@ -178,6 +181,7 @@ def _to_details(details: StateDetails) -> pb.StateDetails:
         retriable=details.retriable,
         child_flow_run_id=details.child_flow_run_id or "",
         trace_parent=details.trace_parent or "",
+        input_schema_json=details.input_schema or "",
     )
 
 
@@ -192,6 +196,7 @@ def to_decision(answer: Answer) -> pb.Decision:
         explanation=answer.explanation,
         retry_after=fields.to_duration(answer.retry_after) if answer.retry_after else None,
         run_count=answer.run_count,
+        version=answer.version,
     )
 
 

@@ -159,6 +159,7 @@ def _retry_policy(field: str, request: pb.CreateTaskRunRequest) -> RetryPolicy:
         fields.number(f"{field}.max_retries", policy.max_retries, MAX_RETRIES),
         tuple([fields.duration(f"{field}.delays[{i}]", d) for i, d in enumerate(policy.delays)]),
         factor,
+        policy.retry_crashes,
     )
 
 
@@ -190,6 +191,7 @@ def to_task_run(run: FlowRun | TaskRun) -> pb.TaskRun:
             max_retries=run.retry.max_retries,
             delays=[fields.to_duration(delay) for delay in run.retry.delays],
             jitter_factor=run.retry.jitter_factor,
+            retry_crashes=run.retry.retry_crashes,
         ),
         inputs_json=run.inputs,
         tags=run.tags,

@@ -28,6 +28,8 @@ class RetryPolicy:
     max_retries: int = 0
     delays: tuple[Micros, ...] = ()
     jitter_factor: float = 0.0
+    retry_crashes: bool = False
+    """Whether a run whose heartbeats cease is tried again as one that fails is."""
 
     def delay_before(self, retry: int) -> Micros:
         """Answer the delay before the given retry, the first being 1."""

@@ -32,7 +32,12 @@ TERMINAL = frozenset(
 NOT_TERMINAL = frozenset(StateType) - TERMINAL
 
 DEFAULT_NAMES = {type_: type_.capitalize() for type_ in StateType}
+LATE = "Late"
 AWAITING_RETRY = "AwaitingRetry"
+RESUMING = "Resuming"
+SUSPENDED = "Suspended"
+CACHED = "Cached"
+NOT_READY = "NotReady"
 RETRYING = "Retrying"
 RERUNNING = "Rerunning"
 
@@ -52,6 +57,7 @@ class StateDetails:
     retriable: bool | None = None
     child_flow_run_id: Id | None = None
     trace_parent: str | None = None
+    input_schema: str | None = None
 
 
 NO_DETAILS = StateDetails()
@@ -88,3 +94,22 @@ class State:
     message: str = ""
     details: StateDetails = NO_DETAILS
     result: ResultReference | None = None
+
+
+def deadline(state: State | None) -> Micros | None:
+    """Answer when the service has to look at a state that nobody changes, None for never.
+
+    What is scheduled is looked at once it is due, a pause when its time is over, and what is being
+    cancelled from its beginning; how much patience is added is the looker's.
+    """
+    if state is None:
+        return None
+    match state.type:
+        case StateType.SCHEDULED if state.name == DEFAULT_NAMES[StateType.SCHEDULED]:
+            due = state.details.scheduled_time
+            return state.timestamp if due is None else due
+        case StateType.PAUSED:
+            return state.details.pause_timeout
+        case StateType.CANCELLING:
+            return state.timestamp
+    return None

@@ -8,7 +8,7 @@ database, which is written once, at the end.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from interlock_server.rules.states import Id, Micros, State
@@ -138,6 +138,10 @@ class Facts:
         facts = RunFacts(
             run.id, parent_id, run.digest, run.version, run.retry, run.state, run.progress
         )
+        if isinstance(run, FlowRun):
+            facts = replace(
+                facts, deployment_id=run.deployment_id, tracker_id=run.parent_task_run_id
+            )
         self.runs[kind][run.id] = facts
         if key is not None:
             self.run_ids_by_key[kind][key] = run.id

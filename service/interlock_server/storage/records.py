@@ -48,6 +48,7 @@ class FlowRun:
     created_by: str
     digest: bytes
     """Of the request that made it, so that its id is not taken for another's."""
+    deployment_id: Id | None = None
     created: Micros = 0
     updated: Micros = 0
     version: int = 1
@@ -90,6 +91,10 @@ class RunFacts:
     retry: RetryPolicy
     state: State | None
     progress: Progress
+    deployment_id: Id | None = None
+    """Flow runs: the deployment that it is a run of."""
+    tracker_id: Id | None = None
+    """Subflows: the task run in the parent flow run that follows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,8 @@ class Transition:
     """The state that was written; None where none was."""
     answered_state_id: Id | None = None
     """Where none was written: the id of the state that the run stayed in."""
+    version: int = 0
+    """The run's version after the decision."""
 
 
 LEVELS = (10, 20, 30, 40, 50)

@@ -20,6 +20,7 @@ from interlock_server.rules.states import (
     State,
     StateDetails,
     StateType,
+    deadline,
 )
 from interlock_server.storage import tables
 from interlock_server.storage.records import (
@@ -91,15 +92,18 @@ def result_of(text: str | None) -> ResultReference | None:
 
 
 @lru_cache(maxsize=1024)
-def _retry_policy(max_retries: int, delays: str | None, jitter_factor: float) -> RetryPolicy:
-    return RetryPolicy(max_retries, tuple(json.loads(delays)) if delays else (), jitter_factor)
+def _retry_policy(max_retries: int, delays: str | None, jitter: float, crashes: int) -> RetryPolicy:
+    delays_ = tuple(json.loads(delays)) if delays else ()
+    return RetryPolicy(max_retries, delays_, jitter, bool(crashes))
 
 
-def retry_policy_of(max_retries: int, delays: str | None, jitter_factor: float) -> RetryPolicy:
+def retry_policy_of(
+    max_retries: int, delays: str | None, jitter_factor: float, crashes: int
+) -> RetryPolicy:
     """Read a retry policy; runs share few of them, so each is made once."""
     if max_retries == 0 and delays is None:
         return NEVER
-    return _retry_policy(max_retries, delays, jitter_factor)
+    return _retry_policy(max_retries, delays, jitter_factor, crashes)
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ PROGRESS_COLUMNS = (
     "pause_keys",
     "retry_type",
 )
-RETRY_COLUMNS = ("max_retries", "retry_delays", "retry_jitter_factor")
+RETRY_COLUMNS = ("max_retries", "retry_delays", "retry_jitter_factor", "retry_crashes")
 MOVE_COLUMNS = (
     "version",
     "updated",
@@ -125,8 +129,14 @@ MOVE_COLUMNS = (
     "state_name",
     "state_timestamp",
     *PROGRESS_COLUMNS,
+    "deadline",
 )
 """What a transition writes to its run."""
+
+_ROLE_COLUMNS = {
+    RunKind.FLOW_RUN: ("deployment_id", "parent_task_run_id"),
+    RunKind.TASK_RUN: (),
+}
 
 
 def fact_columns(kind: RunKind) -> tuple[str, ...]:
@@ -139,6 +149,7 @@ def fact_columns(kind: RunKind) -> tuple[str, ...]:
         "state_id",
         *RETRY_COLUMNS,
         *PROGRESS_COLUMNS,
+        *_ROLE_COLUMNS[kind],
     )
 
 
@@ -182,15 +193,23 @@ def run_facts_of(row: Row, states: Mapping[Id, State]) -> RunFacts:
         row[1],
         row[2],
         row[3],
-        retry_policy_of(row[5], row[6], row[7]),
+        retry_policy_of(row[5], row[6], row[7], row[8]),
         states[row[4]] if row[4] is not None else None,
-        progress_of(row[8:]),
+        progress_of(row[9:]),
+        *row[19:],
     )
 
 
 def move_row(run: RunFacts, now: Micros) -> tuple[Any, ...]:
     """Answer the run's id, then the values of `MOVE_COLUMNS`."""
-    return (run.id, run.version, now, *_state_row(run.state), *progress_row(run.progress))
+    return (
+        run.id,
+        run.version,
+        now,
+        *_state_row(run.state),
+        *progress_row(run.progress),
+        deadline(run.state),
+    )
 
 
 def _state_row(state: State | None) -> tuple[Any, ...]:
@@ -209,8 +228,10 @@ def _shared_run_row(run: FlowRun | TaskRun) -> tuple[Any, ...]:
         retry.max_retries,
         json_text(retry.delays) if retry.delays else None,
         retry.jitter_factor,
+        retry.retry_crashes,
         *_state_row(run.state),
         *progress_row(run.progress),
+        deadline(run.state),
     )
 
 
@@ -230,6 +251,7 @@ def run_row(run: FlowRun | TaskRun) -> tuple[Any, ...]:
             run.parent_task_run_id,
             run.infrastructure_pid,
             run.created_by,
+            run.deployment_id,
         )
     else:
         own = (
@@ -249,7 +271,9 @@ def run_row(run: FlowRun | TaskRun) -> tuple[Any, ...]:
 def run_of(kind: RunKind, row: Any, state: State | None) -> FlowRun | TaskRun:
     """Read a whole run from a row with named columns."""
     shared: dict[str, Any] = {
-        "retry": retry_policy_of(row.max_retries, row.retry_delays, row.retry_jitter_factor),
+        "retry": retry_policy_of(
+            row.max_retries, row.retry_delays, row.retry_jitter_factor, row.retry_crashes
+        ),
         "tags": tuple(json.loads(row.tags)),
         "labels": json.loads(row.labels),
         "digest": row.digest,
@@ -270,6 +294,7 @@ def run_of(kind: RunKind, row: Any, state: State | None) -> FlowRun | TaskRun:
             parent_task_run_id=row.parent_task_run_id,
             infrastructure_pid=row.infrastructure_pid,
             created_by=row.created_by,
+            deployment_id=row.deployment_id,
             **shared,
         )
     return TaskRun(
@@ -342,6 +367,9 @@ def transition_row(transition: Transition) -> tuple[Any, ...]:
         transition.run_count,
         *written,
         transition.answered_state_id,
+        transition.version,
+        None,
+        None,
     )
 
 
@@ -374,6 +402,7 @@ def transition_of(row: Row) -> Transition:
         row[12],
         state,
         row[18],
+        row[19] or 0,
     )
 
 

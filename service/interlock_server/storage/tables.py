@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import TEXT
@@ -61,6 +62,23 @@ flow = Table(
     info={"retention": Kept("A flow's name, tags and labels say what its runs to come will be.")},
 )
 
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("id", IdType, primary_key=True),
+    Column("flow_id", IdType, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
+    Column("name", _Name, nullable=False),
+    _text("tags"),
+    _text("labels"),
+    _text("created_by"),
+    _time("created"),
+    _time("updated"),
+    Column("version", BigInteger, nullable=False),
+    UniqueConstraint("flow_id", "name"),
+    Index(None, "created", "id"),
+    info={"retention": Kept("A deployment says how its runs to come are run.")},
+)
+
 
 def _run_columns() -> list[Column[object]]:
     """The columns that flow runs and task runs share: what transitions read and write."""
@@ -73,6 +91,7 @@ def _run_columns() -> list[Column[object]]:
         Column("max_retries", Integer, nullable=False),
         Column("retry_delays", Text),
         Column("retry_jitter_factor", Double, nullable=False),
+        Column("retry_crashes", Boolean, nullable=False, server_default=false()),
         Column("state_id", IdType),
         Column("state_type", Text),
         Column("state_name", Text),
@@ -87,6 +106,22 @@ def _run_columns() -> list[Column[object]]:
         Column("resuming", Boolean, nullable=False),
         Column("pause_keys", Text),
         Column("retry_type", Text),
+        # When the state is due for the service's attention, if nobody changes it before.
+        Column("deadline", BigInteger),
+    ]
+
+
+def _deadline_index() -> Index:
+    present = text("deadline IS NOT NULL")
+    return Index(None, "deadline", sqlite_where=present, postgresql_where=present)
+
+
+def _event_columns() -> list[Column[object] | Index]:
+    """Where a row stands among what was committed: see `docs/decisions/0009`."""
+    return [
+        Column("position", BigInteger),
+        Column("ordinal", Integer),
+        Index(None, "position", "ordinal"),
     ]
 
 
@@ -105,9 +140,13 @@ flow_run = Table(
     Column("parent_task_run_id", IdType),
     _text("infrastructure_pid"),
     _text("created_by"),
+    # No foreign key: runs outlive their deployment, and show which it was.
+    Column("deployment_id", IdType),
     *_run_columns(),
     UniqueConstraint("flow_id", "idempotency_key"),
     Index(None, "flow_id", "id"),
+    Index(None, "deployment_id", "id"),
+    _deadline_index(),
     Index(None, "expected_start_time", "id"),
     Index(None, "state_type", "id"),
     Index(None, "parent_task_run_id"),
@@ -168,6 +207,8 @@ def _transition_table(run: Table) -> Table:
         Column("details", Text),
         Column("result", Text),
         Column("answered_state_id", IdType),
+        Column("version", BigInteger),
+        *_event_columns(),
         Index(None, "run_id", "decided", "id"),
         info={"retention": WithItsRun()},
     )
@@ -181,8 +222,65 @@ deleted_run = Table(
     metadata,
     Column("id", IdType, primary_key=True),
     Column("deleted", BigInteger, nullable=False, index=True),
+    Column("kind", Text),
+    # A flow run's flow; a task run's flow run.
+    Column("parent_id", IdType),
+    *_event_columns(),
     # As long as a worker that was away may still speak of the run.
     info={"retention": ForDays(7, "deleted")},
+)
+
+watch_epoch = Table(
+    "watch_epoch",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    # What the database cluster was when the epoch began: positions of another are no order here.
+    _text("identity"),
+    _time("began"),
+    info={"retention": Kept("Tokens of earlier epochs are told from those of this one.")},
+)
+
+
+def _heartbeat_table(run: Table) -> Table:
+    """Which runs of one kind are watched by heartbeats, and until when they count as alive."""
+    return Table(
+        f"{run.name}_heartbeat",
+        metadata,
+        Column("run_id", IdType, ForeignKey(run.c.id, ondelete="CASCADE"), primary_key=True),
+        # The run count of the attempt that the heartbeats are of.
+        Column("attempt", Integer, nullable=False),
+        _time("timeout"),
+        Column("deadline", BigInteger, nullable=False, index=True),
+        info={"retention": WithItsRun()},
+    )
+
+
+flow_run_heartbeat = _heartbeat_table(flow_run)
+task_run_heartbeat = _heartbeat_table(task_run)
+
+flow_run_input = Table(
+    "flow_run_input",
+    metadata,
+    Column("run_id", IdType, ForeignKey("flow_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("pause_key", Text, primary_key=True),
+    _text("value"),
+    _text("proposed_by"),
+    _time("created"),
+    info={"retention": WithItsRun()},
+)
+
+task_run_cache = Table(
+    "task_run_cache",
+    metadata,
+    # The id of the COMPLETED state that the key stands for.
+    Column("state_id", IdType, primary_key=True),
+    Column("run_id", IdType, ForeignKey("task_run.id", ondelete="CASCADE"), nullable=False),
+    _text("cache_key"),
+    _time("created"),
+    Column("expiration", BigInteger),
+    Index(None, "cache_key", "created"),
+    Index(None, "run_id"),
+    info={"retention": WithItsRun()},
 )
 
 log_head = Table(

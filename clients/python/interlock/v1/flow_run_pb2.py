@@ -25,11 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from interlock.v1 import explanation_pb2 as interlock_dot_v1_dot_explanation__pb2
+from interlock.v1 import filter_pb2 as interlock_dot_v1_dot_filter__pb2
+from interlock.v1 import history_pb2 as interlock_dot_v1_dot_history__pb2
 from interlock.v1 import options_pb2 as interlock_dot_v1_dot_options__pb2
 from interlock.v1 import state_pb2 as interlock_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binterlock/v1/flow_run.proto\x12\x0cinterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ainterlock/v1/options.proto\x1a\x18interlock/v1/state.proto\"S\n\x12\x46lowRunRetryPolicy\x12\x13\n\x0bmax_retries\x18\x01 \x01(\x05\x12(\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x84\x07\n\x07\x46lowRun\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0b\x32\x13.interlock.v1.State\x12\x11\n\trun_count\x18\x05 \x01(\x05\x12\x36\n\x0cretry_policy\x18\x06 \x01(\x0b\x32 .interlock.v1.FlowRunRetryPolicy\x12\x17\n\x0fparameters_json\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x31\n\x06labels\x18\t \x03(\x0b\x32!.interlock.v1.FlowRun.LabelsEntry\x12\x14\n\x0c\x66low_version\x18\n \x01(\t\x12\x17\n\x0fidempotency_key\x18\x0b \x01(\t\x12\x1a\n\x12parent_task_run_id\x18\x0c \x01(\t\x12\x1a\n\x12infrastructure_pid\x18\r \x01(\t\x12\x12\n\ncreated_by\x18\x0e \x01(\t\x12\x37\n\x13\x65xpected_start_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x19next_scheduled_start_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0etotal_run_time\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x65stimated_run_time\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lateness\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x18 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x01\n\rFlowRunFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x10\n\x08\x66low_ids\x18\x02 \x03(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12,\n\x0bstate_types\x18\x04 \x03(\x0e\x32\x17.interlock.v1.StateType\x12\x13\n\x0bstate_names\x18\x05 \x03(\t\x12\x1b\n\x13parent_task_run_ids\x18\x06 \x03(\t\"\xb3\x03\n\x14\x43reateFlowRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0b\x32\x18.interlock.v1.StateDraft\x12\x36\n\x0cretry_policy\x18\x05 \x01(\x0b\x32 .interlock.v1.FlowRunRetryPolicy\x12\x17\n\x0fparameters_json\x18\x06 \x01(\t\x12\x0c\n\x04tags\x18\x07 \x03(\t\x12>\n\x06labels\x18\x08 \x03(\x0b\x32..interlock.v1.CreateFlowRunRequest.LabelsEntry\x12\x14\n\x0c\x66low_version\x18\t \x01(\t\x12\x17\n\x0fidempotency_key\x18\n \x01(\t\x12\x1a\n\x12parent_task_run_id\x18\x0b \x01(\t\x12\x1a\n\x12infrastructure_pid\x18\x0c \x01(\t\x12\x12\n\ncreated_by\x18\r \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x15\x43reateFlowRunResponse\x12\'\n\x08\x66low_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.FlowRun\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x1f\n\x11GetFlowRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x12GetFlowRunResponse\x12\'\n\x08\x66low_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.FlowRun\"\x97\x01\n\x13ListFlowRunsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.FlowRunFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x08order_by\x18\x04 \x01(\x0e\x32\x1a.interlock.v1.FlowRunOrder\"Y\n\x14ListFlowRunsResponse\x12(\n\tflow_runs\x18\x01 \x03(\x0b\x32\x15.interlock.v1.FlowRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x14\x43ountFlowRunsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.FlowRunFilter\"&\n\x15\x43ountFlowRunsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\"p\n\x14UpdateFlowRunRequest\x12\'\n\x08\x66low_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.FlowRun\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x15UpdateFlowRunResponse\x12\'\n\x08\x66low_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.FlowRun\"0\n\x14\x44\x65leteFlowRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteFlowRunResponse\"I\n\x1d\x46lowRunServiceSetStateRequest\x12(\n\x08proposal\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Proposal\"J\n\x1e\x46lowRunServiceSetStateResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Decision\"P\n#FlowRunServiceBatchSetStatesRequest\x12)\n\tproposals\x18\x01 \x03(\x0b\x32\x16.interlock.v1.Proposal\"W\n$FlowRunServiceBatchSetStatesResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.interlock.v1.ProposalOutcome\"]\n\x1f\x46lowRunServiceListStatesRequest\x12\x13\n\x0b\x66low_run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n FlowRunServiceListStatesResponse\x12-\n\x0btransitions\x18\x01 \x03(\x0b\x32\x18.interlock.v1.Transition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa3\x01\n\x0c\x46lowRunOrder\x12\x1e\n\x1a\x46LOW_RUN_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46LOW_RUN_ORDER_ID_DESC\x10\x01\x12*\n&FLOW_RUN_ORDER_EXPECTED_START_TIME_ASC\x10\x02\x12+\n\'FLOW_RUN_ORDER_EXPECTED_START_TIME_DESC\x10\x03\x32\xaf\x07\n\x0e\x46lowRunService\x12^\n\rCreateFlowRun\x12\".interlock.v1.CreateFlowRunRequest\x1a#.interlock.v1.CreateFlowRunResponse\"\x04\xc8\xf3\x18\x02\x12X\n\nGetFlowRun\x12\x1f.interlock.v1.GetFlowRunRequest\x1a .interlock.v1.GetFlowRunResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12^\n\x0cListFlowRuns\x12!.interlock.v1.ListFlowRunsRequest\x1a\".interlock.v1.ListFlowRunsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12\x61\n\rCountFlowRuns\x12\".interlock.v1.CountFlowRunsRequest\x1a#.interlock.v1.CountFlowRunsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12^\n\rUpdateFlowRun\x12\".interlock.v1.UpdateFlowRunRequest\x1a#.interlock.v1.UpdateFlowRunResponse\"\x04\xc8\xf3\x18\x02\x12^\n\rDeleteFlowRun\x12\".interlock.v1.DeleteFlowRunRequest\x1a#.interlock.v1.DeleteFlowRunResponse\"\x04\xc8\xf3\x18\x03\x12k\n\x08SetState\x12+.interlock.v1.FlowRunServiceSetStateRequest\x1a,.interlock.v1.FlowRunServiceSetStateResponse\"\x04\xc8\xf3\x18\x02\x12}\n\x0e\x42\x61tchSetStates\x12\x31.interlock.v1.FlowRunServiceBatchSetStatesRequest\x1a\x32.interlock.v1.FlowRunServiceBatchSetStatesResponse\"\x04\xc8\xf3\x18\x02\x12t\n\nListStates\x12-.interlock.v1.FlowRunServiceListStatesRequest\x1a..interlock.v1.FlowRunServiceListStatesResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binterlock/v1/flow_run.proto\x12\x0cinterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1einterlock/v1/explanation.proto\x1a\x19interlock/v1/filter.proto\x1a\x1ainterlock/v1/history.proto\x1a\x1ainterlock/v1/options.proto\x1a\x18interlock/v1/state.proto\"j\n\x12\x46lowRunRetryPolicy\x12\x13\n\x0bmax_retries\x18\x01 \x01(\x05\x12(\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rretry_crashes\x18\x03 \x01(\x08\"\xac\x07\n\x07\x46lowRun\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0b\x32\x13.interlock.v1.State\x12\x11\n\trun_count\x18\x05 \x01(\x05\x12\x36\n\x0cretry_policy\x18\x06 \x01(\x0b\x32 .interlock.v1.FlowRunRetryPolicy\x12\x17\n\x0fparameters_json\x18\x07 \x01(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x31\n\x06labels\x18\t \x03(\x0b\x32!.interlock.v1.FlowRun.LabelsEntry\x12\x14\n\x0c\x66low_version\x18\n \x01(\t\x12\x17\n\x0fidempotency_key\x18\x0b \x01(\t\x12\x1a\n\x12parent_task_run_id\x18\x0c \x01(\t\x12\x1a\n\x12infrastructure_pid\x18\r \x01(\t\x12\x12\n\ncreated_by\x18\x0e \x01(\t\x12\x37\n\x13\x65xpected_start_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x19next_scheduled_start_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0etotal_run_time\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x65stimated_run_time\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lateness\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x18 \x01(\t\x12\x0f\n\x07version\x18\x19 \x01(\x03\x12\x15\n\rdeployment_id\x18\x1a \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x83\x06\n\rFlowRunFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x10\n\x08\x66low_ids\x18\x02 \x03(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12,\n\x0bstate_types\x18\x04 \x03(\x0e\x32\x17.interlock.v1.StateType\x12\x13\n\x0bstate_names\x18\x05 \x03(\t\x12\x1b\n\x13parent_task_run_ids\x18\x06 \x03(\t\x12\x1b\n\x13parent_flow_run_ids\x18\x07 \x03(\t\x12\x17\n\nhas_parent\x18\x08 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\rname_contains\x18\t \x01(\t\x12%\n\x04tags\x18\n \x01(\x0b\x32\x17.interlock.v1.TagFilter\x12\x16\n\x0e\x64\x65ployment_ids\x18\x0b \x03(\t\x12\x1b\n\x0ehas_deployment\x18\x0c \x01(\x08H\x01\x88\x01\x01\x12\x15\n\rflow_versions\x18\r \x03(\t\x12\x18\n\x10idempotency_keys\x18\x0e \x03(\t\x12\x12\n\ncreated_by\x18\x0f \x03(\t\x12\x35\n\x13\x65xpected_start_time\x18\x10 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12;\n\x19next_scheduled_start_time\x18\x11 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12,\n\nstart_time\x18\x12 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12*\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12+\n\x06\x61ll_of\x18\x14 \x03(\x0b\x32\x1b.interlock.v1.FlowRunFilter\x12+\n\x06\x61ny_of\x18\x15 \x03(\x0b\x32\x1b.interlock.v1.FlowRunFilter\x12,\n\x07none_of\x18\x16 \x03(\x0b\x32\x1b.interlock.v1.FlowRunFilterB\r\n\x0b_has_parentB\x11\n\x0f_has_deployment\"\xca\x03\n\x14\x43reateFlowRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0b\x32\x18.interlock.v1.StateDraft\x12\x36\n\x0cretry_policy\x18\x05 \x01(\x0b\x32 .interlock.v1.FlowRunRetryPolicy\x12\x17\n\x0fparameters_json\x18\x06 \x01(\t\x12\x0c\n\x04tags\x18\x07 \x03(\t\x12>\n\x06labels\x18\x08 \x03(\x0b\x32..interlock.v1.CreateFlowRunRequest.LabelsEntry\x12\x14\n\x0c\x66low_version\x18\t \x01(\t\x12\x17\n\x0fidempotency_key\x18\n \x01(\t\x12\x1a\n\x12parent_task_run_id\x18\x0b \x01(\t\x12\x1a\n\x12infrastructure_pid\x18\x0c \x01(\t\x12\x12\n\ncreated_by\x18\r \x01(\t\x12\x15\n\rdeployment_id\x18\x0e \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x15\x43reateFlowRunResponse\x12\'\n\x08\x66low_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.FlowRun\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x1f\n\x11GetFlowRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x12GetFlowRunResponse\x12\'\n\x08\x66low_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.FlowRun\"\x97\x01\n\x13ListFlowRunsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.FlowRunFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x08order_by\x18\x04 \x01(\x0e\x32\x1a.interlock.v1.FlowRunOrder\"Y\n\x14ListFlowRunsResponse\x12(\n\tflow_runs\x18\x01 \x03(\x0b\x32\x15.interlock.v1.FlowRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x14\x43ountFlowRunsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.FlowRunFilter\"&\n\x15\x43ountFlowRunsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\"p\n\x14UpdateFlowRunRequest\x12\'\n\x08\x66low_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.FlowRun\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x15UpdateFlowRunResponse\x12\'\n\x08\x66low_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.FlowRun\"0\n\x14\x44\x65leteFlowRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteFlowRunResponse\"I\n\x1d\x46lowRunServiceSetStateRequest\x12(\n\x08proposal\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Proposal\"J\n\x1e\x46lowRunServiceSetStateResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Decision\"P\n#FlowRunServiceBatchSetStatesRequest\x12)\n\tproposals\x18\x01 \x03(\x0b\x32\x16.interlock.v1.Proposal\"W\n$FlowRunServiceBatchSetStatesResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.interlock.v1.ProposalOutcome\"]\n\x1f\x46lowRunServiceListStatesRequest\x12\x13\n\x0b\x66low_run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n FlowRunServiceListStatesResponse\x12-\n\x0btransitions\x18\x01 \x03(\x0b\x32\x18.interlock.v1.Transition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf4\x01\n\x1a\x46lowRunServicePauseRequest\x12\x13\n\x0b\x66low_run_id\x18\x01 \x01(\t\x12\x13\n\x0bproposal_id\x18\x02 \x01(\t\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nreschedule\x18\x04 \x01(\x08\x12\x11\n\tpause_key\x18\x05 \x01(\t\x12\x19\n\x11input_schema_json\x18\x06 \x01(\t\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x13\n\x0bproposed_by\x18\x08 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\t \x01(\x03\"G\n\x1b\x46lowRunServicePauseResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Decision\"\x8a\x01\n\x1b\x46lowRunServiceResumeRequest\x12\x13\n\x0b\x66low_run_id\x18\x01 \x01(\t\x12\x13\n\x0bproposal_id\x18\x02 \x01(\t\x12\x12\n\ninput_json\x18\x03 \x01(\t\x12\x13\n\x0bproposed_by\x18\x04 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x05 \x01(\x03\"H\n\x1c\x46lowRunServiceResumeResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Decision\"\x87\x01\n\x1b\x46lowRunServiceCancelRequest\x12\x13\n\x0b\x66low_run_id\x18\x01 \x01(\t\x12\x13\n\x0bproposal_id\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x13\n\x0bproposed_by\x18\x04 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x05 \x01(\x03\"H\n\x1c\x46lowRunServiceCancelResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Decision\"\x90\x01\n\x0c\x46lowRunInput\x12\x13\n\x0b\x66low_run_id\x18\x01 \x01(\t\x12\x11\n\tpause_key\x18\x02 \x01(\t\x12\x12\n\ninput_json\x18\x03 \x01(\t\x12\x13\n\x0bproposed_by\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x16GetFlowRunInputRequest\x12\x13\n\x0b\x66low_run_id\x18\x01 \x01(\t\x12\x11\n\tpause_key\x18\x02 \x01(\t\"D\n\x17GetFlowRunInputResponse\x12)\n\x05input\x18\x01 \x01(\x0b\x32\x1a.interlock.v1.FlowRunInput\"\xd9\x01\n\x1f\x46lowRunServiceGetHistoryRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.FlowRunFilter\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n FlowRunServiceGetHistoryResponse\x12,\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x1b.interlock.v1.HistoryBucket\"-\n\x1f\x46lowRunServiceExplainRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"R\n FlowRunServiceExplainRunResponse\x12.\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x19.interlock.v1.Explanation*\xf9\x02\n\x0c\x46lowRunOrder\x12\x1e\n\x1a\x46LOW_RUN_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46LOW_RUN_ORDER_ID_DESC\x10\x01\x12*\n&FLOW_RUN_ORDER_EXPECTED_START_TIME_ASC\x10\x02\x12+\n\'FLOW_RUN_ORDER_EXPECTED_START_TIME_DESC\x10\x03\x12!\n\x1d\x46LOW_RUN_ORDER_START_TIME_ASC\x10\x04\x12\"\n\x1e\x46LOW_RUN_ORDER_START_TIME_DESC\x10\x05\x12 \n\x1c\x46LOW_RUN_ORDER_END_TIME_DESC\x10\x06\x12\x30\n,FLOW_RUN_ORDER_NEXT_SCHEDULED_START_TIME_ASC\x10\x07\x12\x1b\n\x17\x46LOW_RUN_ORDER_NAME_ASC\x10\x08\x12\x1c\n\x18\x46LOW_RUN_ORDER_NAME_DESC\x10\t2\xb6\x0c\n\x0e\x46lowRunService\x12^\n\rCreateFlowRun\x12\".interlock.v1.CreateFlowRunRequest\x1a#.interlock.v1.CreateFlowRunResponse\"\x04\xc8\xf3\x18\x02\x12X\n\nGetFlowRun\x12\x1f.interlock.v1.GetFlowRunRequest\x1a .interlock.v1.GetFlowRunResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12^\n\x0cListFlowRuns\x12!.interlock.v1.ListFlowRunsRequest\x1a\".interlock.v1.ListFlowRunsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12\x61\n\rCountFlowRuns\x12\".interlock.v1.CountFlowRunsRequest\x1a#.interlock.v1.CountFlowRunsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12^\n\rUpdateFlowRun\x12\".interlock.v1.UpdateFlowRunRequest\x1a#.interlock.v1.UpdateFlowRunResponse\"\x04\xc8\xf3\x18\x02\x12^\n\rDeleteFlowRun\x12\".interlock.v1.DeleteFlowRunRequest\x1a#.interlock.v1.DeleteFlowRunResponse\"\x04\xc8\xf3\x18\x03\x12k\n\x08SetState\x12+.interlock.v1.FlowRunServiceSetStateRequest\x1a,.interlock.v1.FlowRunServiceSetStateResponse\"\x04\xc8\xf3\x18\x02\x12}\n\x0e\x42\x61tchSetStates\x12\x31.interlock.v1.FlowRunServiceBatchSetStatesRequest\x1a\x32.interlock.v1.FlowRunServiceBatchSetStatesResponse\"\x04\xc8\xf3\x18\x02\x12t\n\nListStates\x12-.interlock.v1.FlowRunServiceListStatesRequest\x1a..interlock.v1.FlowRunServiceListStatesResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12\x62\n\x05Pause\x12(.interlock.v1.FlowRunServicePauseRequest\x1a).interlock.v1.FlowRunServicePauseResponse\"\x04\xc8\xf3\x18\x02\x12\x65\n\x06Resume\x12).interlock.v1.FlowRunServiceResumeRequest\x1a*.interlock.v1.FlowRunServiceResumeResponse\"\x04\xc8\xf3\x18\x02\x12\x65\n\x06\x43\x61ncel\x12).interlock.v1.FlowRunServiceCancelRequest\x1a*.interlock.v1.FlowRunServiceCancelResponse\"\x04\xc8\xf3\x18\x02\x12g\n\x0fGetFlowRunInput\x12$.interlock.v1.GetFlowRunInputRequest\x1a%.interlock.v1.GetFlowRunInputResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12t\n\nGetHistory\x12-.interlock.v1.FlowRunServiceGetHistoryRequest\x1a..interlock.v1.FlowRunServiceGetHistoryResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12t\n\nExplainRun\x12-.interlock.v1.FlowRunServiceExplainRunRequest\x1a..interlock.v1.FlowRunServiceExplainRunResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,54 +61,92 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FLOWRUNSERVICE'].methods_by_name['BatchSetStates']._serialized_options = b'\310\363\030\002'
   _globals['_FLOWRUNSERVICE'].methods_by_name['ListStates']._loaded_options = None
   _globals['_FLOWRUNSERVICE'].methods_by_name['ListStates']._serialized_options = b'\220\002\001\310\363\030\001'
-  _globals['_FLOWRUNORDER']._serialized_start=3098
-  _globals['_FLOWRUNORDER']._serialized_end=3261
-  _globals['_FLOWRUNRETRYPOLICY']._serialized_start=198
-  _globals['_FLOWRUNRETRYPOLICY']._serialized_end=281
-  _globals['_FLOWRUN']._serialized_start=284
-  _globals['_FLOWRUN']._serialized_end=1184
-  _globals['_FLOWRUN_LABELSENTRY']._serialized_start=1139
-  _globals['_FLOWRUN_LABELSENTRY']._serialized_end=1184
-  _globals['_FLOWRUNFILTER']._serialized_start=1187
-  _globals['_FLOWRUNFILTER']._serialized_end=1344
-  _globals['_CREATEFLOWRUNREQUEST']._serialized_start=1347
-  _globals['_CREATEFLOWRUNREQUEST']._serialized_end=1782
-  _globals['_CREATEFLOWRUNREQUEST_LABELSENTRY']._serialized_start=1139
-  _globals['_CREATEFLOWRUNREQUEST_LABELSENTRY']._serialized_end=1184
-  _globals['_CREATEFLOWRUNRESPONSE']._serialized_start=1784
-  _globals['_CREATEFLOWRUNRESPONSE']._serialized_end=1865
-  _globals['_GETFLOWRUNREQUEST']._serialized_start=1867
-  _globals['_GETFLOWRUNREQUEST']._serialized_end=1898
-  _globals['_GETFLOWRUNRESPONSE']._serialized_start=1900
-  _globals['_GETFLOWRUNRESPONSE']._serialized_end=1961
-  _globals['_LISTFLOWRUNSREQUEST']._serialized_start=1964
-  _globals['_LISTFLOWRUNSREQUEST']._serialized_end=2115
-  _globals['_LISTFLOWRUNSRESPONSE']._serialized_start=2117
-  _globals['_LISTFLOWRUNSRESPONSE']._serialized_end=2206
-  _globals['_COUNTFLOWRUNSREQUEST']._serialized_start=2208
-  _globals['_COUNTFLOWRUNSREQUEST']._serialized_end=2275
-  _globals['_COUNTFLOWRUNSRESPONSE']._serialized_start=2277
-  _globals['_COUNTFLOWRUNSRESPONSE']._serialized_end=2315
-  _globals['_UPDATEFLOWRUNREQUEST']._serialized_start=2317
-  _globals['_UPDATEFLOWRUNREQUEST']._serialized_end=2429
-  _globals['_UPDATEFLOWRUNRESPONSE']._serialized_start=2431
-  _globals['_UPDATEFLOWRUNRESPONSE']._serialized_end=2495
-  _globals['_DELETEFLOWRUNREQUEST']._serialized_start=2497
-  _globals['_DELETEFLOWRUNREQUEST']._serialized_end=2545
-  _globals['_DELETEFLOWRUNRESPONSE']._serialized_start=2547
-  _globals['_DELETEFLOWRUNRESPONSE']._serialized_end=2570
-  _globals['_FLOWRUNSERVICESETSTATEREQUEST']._serialized_start=2572
-  _globals['_FLOWRUNSERVICESETSTATEREQUEST']._serialized_end=2645
-  _globals['_FLOWRUNSERVICESETSTATERESPONSE']._serialized_start=2647
-  _globals['_FLOWRUNSERVICESETSTATERESPONSE']._serialized_end=2721
-  _globals['_FLOWRUNSERVICEBATCHSETSTATESREQUEST']._serialized_start=2723
-  _globals['_FLOWRUNSERVICEBATCHSETSTATESREQUEST']._serialized_end=2803
-  _globals['_FLOWRUNSERVICEBATCHSETSTATESRESPONSE']._serialized_start=2805
-  _globals['_FLOWRUNSERVICEBATCHSETSTATESRESPONSE']._serialized_end=2892
-  _globals['_FLOWRUNSERVICELISTSTATESREQUEST']._serialized_start=2894
-  _globals['_FLOWRUNSERVICELISTSTATESREQUEST']._serialized_end=2987
-  _globals['_FLOWRUNSERVICELISTSTATESRESPONSE']._serialized_start=2989
-  _globals['_FLOWRUNSERVICELISTSTATESRESPONSE']._serialized_end=3095
-  _globals['_FLOWRUNSERVICE']._serialized_start=3264
-  _globals['_FLOWRUNSERVICE']._serialized_end=4207
+  _globals['_FLOWRUNSERVICE'].methods_by_name['Pause']._loaded_options = None
+  _globals['_FLOWRUNSERVICE'].methods_by_name['Pause']._serialized_options = b'\310\363\030\002'
+  _globals['_FLOWRUNSERVICE'].methods_by_name['Resume']._loaded_options = None
+  _globals['_FLOWRUNSERVICE'].methods_by_name['Resume']._serialized_options = b'\310\363\030\002'
+  _globals['_FLOWRUNSERVICE'].methods_by_name['Cancel']._loaded_options = None
+  _globals['_FLOWRUNSERVICE'].methods_by_name['Cancel']._serialized_options = b'\310\363\030\002'
+  _globals['_FLOWRUNSERVICE'].methods_by_name['GetFlowRunInput']._loaded_options = None
+  _globals['_FLOWRUNSERVICE'].methods_by_name['GetFlowRunInput']._serialized_options = b'\220\002\001\310\363\030\001'
+  _globals['_FLOWRUNSERVICE'].methods_by_name['GetHistory']._loaded_options = None
+  _globals['_FLOWRUNSERVICE'].methods_by_name['GetHistory']._serialized_options = b'\220\002\001\310\363\030\001'
+  _globals['_FLOWRUNSERVICE'].methods_by_name['ExplainRun']._loaded_options = None
+  _globals['_FLOWRUNSERVICE'].methods_by_name['ExplainRun']._serialized_options = b'\220\002\001\310\363\030\001'
+  _globals['_FLOWRUNORDER']._serialized_start=5348
+  _globals['_FLOWRUNORDER']._serialized_end=5725
+  _globals['_FLOWRUNRETRYPOLICY']._serialized_start=285
+  _globals['_FLOWRUNRETRYPOLICY']._serialized_end=391
+  _globals['_FLOWRUN']._serialized_start=394
+  _globals['_FLOWRUN']._serialized_end=1334
+  _globals['_FLOWRUN_LABELSENTRY']._serialized_start=1289
+  _globals['_FLOWRUN_LABELSENTRY']._serialized_end=1334
+  _globals['_FLOWRUNFILTER']._serialized_start=1337
+  _globals['_FLOWRUNFILTER']._serialized_end=2108
+  _globals['_CREATEFLOWRUNREQUEST']._serialized_start=2111
+  _globals['_CREATEFLOWRUNREQUEST']._serialized_end=2569
+  _globals['_CREATEFLOWRUNREQUEST_LABELSENTRY']._serialized_start=1289
+  _globals['_CREATEFLOWRUNREQUEST_LABELSENTRY']._serialized_end=1334
+  _globals['_CREATEFLOWRUNRESPONSE']._serialized_start=2571
+  _globals['_CREATEFLOWRUNRESPONSE']._serialized_end=2652
+  _globals['_GETFLOWRUNREQUEST']._serialized_start=2654
+  _globals['_GETFLOWRUNREQUEST']._serialized_end=2685
+  _globals['_GETFLOWRUNRESPONSE']._serialized_start=2687
+  _globals['_GETFLOWRUNRESPONSE']._serialized_end=2748
+  _globals['_LISTFLOWRUNSREQUEST']._serialized_start=2751
+  _globals['_LISTFLOWRUNSREQUEST']._serialized_end=2902
+  _globals['_LISTFLOWRUNSRESPONSE']._serialized_start=2904
+  _globals['_LISTFLOWRUNSRESPONSE']._serialized_end=2993
+  _globals['_COUNTFLOWRUNSREQUEST']._serialized_start=2995
+  _globals['_COUNTFLOWRUNSREQUEST']._serialized_end=3062
+  _globals['_COUNTFLOWRUNSRESPONSE']._serialized_start=3064
+  _globals['_COUNTFLOWRUNSRESPONSE']._serialized_end=3102
+  _globals['_UPDATEFLOWRUNREQUEST']._serialized_start=3104
+  _globals['_UPDATEFLOWRUNREQUEST']._serialized_end=3216
+  _globals['_UPDATEFLOWRUNRESPONSE']._serialized_start=3218
+  _globals['_UPDATEFLOWRUNRESPONSE']._serialized_end=3282
+  _globals['_DELETEFLOWRUNREQUEST']._serialized_start=3284
+  _globals['_DELETEFLOWRUNREQUEST']._serialized_end=3332
+  _globals['_DELETEFLOWRUNRESPONSE']._serialized_start=3334
+  _globals['_DELETEFLOWRUNRESPONSE']._serialized_end=3357
+  _globals['_FLOWRUNSERVICESETSTATEREQUEST']._serialized_start=3359
+  _globals['_FLOWRUNSERVICESETSTATEREQUEST']._serialized_end=3432
+  _globals['_FLOWRUNSERVICESETSTATERESPONSE']._serialized_start=3434
+  _globals['_FLOWRUNSERVICESETSTATERESPONSE']._serialized_end=3508
+  _globals['_FLOWRUNSERVICEBATCHSETSTATESREQUEST']._serialized_start=3510
+  _globals['_FLOWRUNSERVICEBATCHSETSTATESREQUEST']._serialized_end=3590
+  _globals['_FLOWRUNSERVICEBATCHSETSTATESRESPONSE']._serialized_start=3592
+  _globals['_FLOWRUNSERVICEBATCHSETSTATESRESPONSE']._serialized_end=3679
+  _globals['_FLOWRUNSERVICELISTSTATESREQUEST']._serialized_start=3681
+  _globals['_FLOWRUNSERVICELISTSTATESREQUEST']._serialized_end=3774
+  _globals['_FLOWRUNSERVICELISTSTATESRESPONSE']._serialized_start=3776
+  _globals['_FLOWRUNSERVICELISTSTATESRESPONSE']._serialized_end=3882
+  _globals['_FLOWRUNSERVICEPAUSEREQUEST']._serialized_start=3885
+  _globals['_FLOWRUNSERVICEPAUSEREQUEST']._serialized_end=4129
+  _globals['_FLOWRUNSERVICEPAUSERESPONSE']._serialized_start=4131
+  _globals['_FLOWRUNSERVICEPAUSERESPONSE']._serialized_end=4202
+  _globals['_FLOWRUNSERVICERESUMEREQUEST']._serialized_start=4205
+  _globals['_FLOWRUNSERVICERESUMEREQUEST']._serialized_end=4343
+  _globals['_FLOWRUNSERVICERESUMERESPONSE']._serialized_start=4345
+  _globals['_FLOWRUNSERVICERESUMERESPONSE']._serialized_end=4417
+  _globals['_FLOWRUNSERVICECANCELREQUEST']._serialized_start=4420
+  _globals['_FLOWRUNSERVICECANCELREQUEST']._serialized_end=4555
+  _globals['_FLOWRUNSERVICECANCELRESPONSE']._serialized_start=4557
+  _globals['_FLOWRUNSERVICECANCELRESPONSE']._serialized_end=4629
+  _globals['_FLOWRUNINPUT']._serialized_start=4632
+  _globals['_FLOWRUNINPUT']._serialized_end=4776
+  _globals['_GETFLOWRUNINPUTREQUEST']._serialized_start=4778
+  _globals['_GETFLOWRUNINPUTREQUEST']._serialized_end=4842
+  _globals['_GETFLOWRUNINPUTRESPONSE']._serialized_start=4844
+  _globals['_GETFLOWRUNINPUTRESPONSE']._serialized_end=4912
+  _globals['_FLOWRUNSERVICEGETHISTORYREQUEST']._serialized_start=4915
+  _globals['_FLOWRUNSERVICEGETHISTORYREQUEST']._serialized_end=5132
+  _globals['_FLOWRUNSERVICEGETHISTORYRESPONSE']._serialized_start=5134
+  _globals['_FLOWRUNSERVICEGETHISTORYRESPONSE']._serialized_end=5214
+  _globals['_FLOWRUNSERVICEEXPLAINRUNREQUEST']._serialized_start=5216
+  _globals['_FLOWRUNSERVICEEXPLAINRUNREQUEST']._serialized_end=5261
+  _globals['_FLOWRUNSERVICEEXPLAINRUNRESPONSE']._serialized_start=5263
+  _globals['_FLOWRUNSERVICEEXPLAINRUNRESPONSE']._serialized_end=5345
+  _globals['_FLOWRUNSERVICE']._serialized_start=5728
+  _globals['_FLOWRUNSERVICE']._serialized_end=7318
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,9 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import interlock.v1.explanation_pb2
+import interlock.v1.filter_pb2
+import interlock.v1.history_pb2
 import interlock.v1.state_pb2
 import sys
 import typing
@@ -37,6 +40,18 @@ class _FlowRunOrderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """By when they were first due, the earliest first."""
     FLOW_RUN_ORDER_EXPECTED_START_TIME_DESC: _FlowRunOrder.ValueType  # 3
     """By when they were first due, the latest first."""
+    FLOW_RUN_ORDER_START_TIME_ASC: _FlowRunOrder.ValueType  # 4
+    """By when they started, or are due to, the earliest first."""
+    FLOW_RUN_ORDER_START_TIME_DESC: _FlowRunOrder.ValueType  # 5
+    """By when they started, or are due to, the latest first."""
+    FLOW_RUN_ORDER_END_TIME_DESC: _FlowRunOrder.ValueType  # 6
+    """By when they ended, the latest first; those that have not come last."""
+    FLOW_RUN_ORDER_NEXT_SCHEDULED_START_TIME_ASC: _FlowRunOrder.ValueType  # 7
+    """By when they are due, the earliest first; those that are not SCHEDULED come last."""
+    FLOW_RUN_ORDER_NAME_ASC: _FlowRunOrder.ValueType  # 8
+    """By name, by code point."""
+    FLOW_RUN_ORDER_NAME_DESC: _FlowRunOrder.ValueType  # 9
+    """By name, by code point, the last first."""
 
 class FlowRunOrder(_FlowRunOrder, metaclass=_FlowRunOrderEnumTypeWrapper):
     """How flow runs are ordered. Ties are broken by id, so that pages never overlap."""
@@ -49,6 +64,18 @@ FLOW_RUN_ORDER_EXPECTED_START_TIME_ASC: FlowRunOrder.ValueType  # 2
 """By when they were first due, the earliest first."""
 FLOW_RUN_ORDER_EXPECTED_START_TIME_DESC: FlowRunOrder.ValueType  # 3
 """By when they were first due, the latest first."""
+FLOW_RUN_ORDER_START_TIME_ASC: FlowRunOrder.ValueType  # 4
+"""By when they started, or are due to, the earliest first."""
+FLOW_RUN_ORDER_START_TIME_DESC: FlowRunOrder.ValueType  # 5
+"""By when they started, or are due to, the latest first."""
+FLOW_RUN_ORDER_END_TIME_DESC: FlowRunOrder.ValueType  # 6
+"""By when they ended, the latest first; those that have not come last."""
+FLOW_RUN_ORDER_NEXT_SCHEDULED_START_TIME_ASC: FlowRunOrder.ValueType  # 7
+"""By when they are due, the earliest first; those that are not SCHEDULED come last."""
+FLOW_RUN_ORDER_NAME_ASC: FlowRunOrder.ValueType  # 8
+"""By name, by code point."""
+FLOW_RUN_ORDER_NAME_DESC: FlowRunOrder.ValueType  # 9
+"""By name, by code point, the last first."""
 Global___FlowRunOrder: typing_extensions.TypeAlias = FlowRunOrder
 
 @typing.final
@@ -59,8 +86,13 @@ class FlowRunRetryPolicy(google.protobuf.message.Message):
 
     MAX_RETRIES_FIELD_NUMBER: builtins.int
     DELAY_FIELD_NUMBER: builtins.int
+    RETRY_CRASHES_FIELD_NUMBER: builtins.int
     max_retries: builtins.int
     """How often it may be tried again, 0 to 10,000."""
+    retry_crashes: builtins.bool
+    """A run whose heartbeats cease is scheduled again, as after a failure, while it has retries left;
+    else it crashes.
+    """
     @property
     def delay(self) -> google.protobuf.duration_pb2.Duration:
         """How long to wait before each retry; unset: not at all."""
@@ -70,9 +102,10 @@ class FlowRunRetryPolicy(google.protobuf.message.Message):
         *,
         max_retries: builtins.int = ...,
         delay: google.protobuf.duration_pb2.Duration | None = ...,
+        retry_crashes: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["delay", b"delay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["delay", b"delay", "max_retries", b"max_retries"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["delay", b"delay", "max_retries", b"max_retries", "retry_crashes", b"retry_crashes"]) -> None: ...
 
 Global___FlowRunRetryPolicy: typing_extensions.TypeAlias = FlowRunRetryPolicy
 
@@ -122,6 +155,8 @@ class FlowRun(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     ETAG_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    DEPLOYMENT_ID_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id, a UUID."""
     flow_id: builtins.str
@@ -144,6 +179,10 @@ class FlowRun(google.protobuf.message.Message):
     """Who made it."""
     etag: builtins.str
     """Changes with every change of the run; sent along with an update, it guards against lost ones."""
+    version: builtins.int
+    """Grows with every change of the run; see `Proposal.expected_version`."""
+    deployment_id: builtins.str
+    """The deployment that it is a run of; empty: none."""
     @property
     def state(self) -> interlock.v1.state_pb2.State:
         """The current state; unset: none yet."""
@@ -223,15 +262,19 @@ class FlowRun(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         etag: builtins.str = ...,
+        version: builtins.int = ...,
+        deployment_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "estimated_run_time", b"estimated_run_time", "expected_start_time", b"expected_start_time", "lateness", b"lateness", "next_scheduled_start_time", b"next_scheduled_start_time", "retry_policy", b"retry_policy", "start_time", b"start_time", "state", b"state", "total_run_time", b"total_run_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "estimated_run_time", b"estimated_run_time", "etag", b"etag", "expected_start_time", b"expected_start_time", "flow_id", b"flow_id", "flow_version", b"flow_version", "id", b"id", "idempotency_key", b"idempotency_key", "infrastructure_pid", b"infrastructure_pid", "labels", b"labels", "lateness", b"lateness", "name", b"name", "next_scheduled_start_time", b"next_scheduled_start_time", "parameters_json", b"parameters_json", "parent_task_run_id", b"parent_task_run_id", "retry_policy", b"retry_policy", "run_count", b"run_count", "start_time", b"start_time", "state", b"state", "tags", b"tags", "total_run_time", b"total_run_time", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "created_by", b"created_by", "deployment_id", b"deployment_id", "end_time", b"end_time", "estimated_run_time", b"estimated_run_time", "etag", b"etag", "expected_start_time", b"expected_start_time", "flow_id", b"flow_id", "flow_version", b"flow_version", "id", b"id", "idempotency_key", b"idempotency_key", "infrastructure_pid", b"infrastructure_pid", "labels", b"labels", "lateness", b"lateness", "name", b"name", "next_scheduled_start_time", b"next_scheduled_start_time", "parameters_json", b"parameters_json", "parent_task_run_id", b"parent_task_run_id", "retry_policy", b"retry_policy", "run_count", b"run_count", "start_time", b"start_time", "state", b"state", "tags", b"tags", "total_run_time", b"total_run_time", "update_time", b"update_time", "version", b"version"]) -> None: ...
 
 Global___FlowRun: typing_extensions.TypeAlias = FlowRun
 
 @typing.final
 class FlowRunFilter(google.protobuf.message.Message):
-    """Which flow runs: those that meet every condition given."""
+    """Which flow runs: those that meet every condition given. A list has 500 values at the most; groups
+    may stand in groups, three deep, and all of a filter together has 50 conditions at the most.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -241,6 +284,28 @@ class FlowRunFilter(google.protobuf.message.Message):
     STATE_TYPES_FIELD_NUMBER: builtins.int
     STATE_NAMES_FIELD_NUMBER: builtins.int
     PARENT_TASK_RUN_IDS_FIELD_NUMBER: builtins.int
+    PARENT_FLOW_RUN_IDS_FIELD_NUMBER: builtins.int
+    HAS_PARENT_FIELD_NUMBER: builtins.int
+    NAME_CONTAINS_FIELD_NUMBER: builtins.int
+    TAGS_FIELD_NUMBER: builtins.int
+    DEPLOYMENT_IDS_FIELD_NUMBER: builtins.int
+    HAS_DEPLOYMENT_FIELD_NUMBER: builtins.int
+    FLOW_VERSIONS_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEYS_FIELD_NUMBER: builtins.int
+    CREATED_BY_FIELD_NUMBER: builtins.int
+    EXPECTED_START_TIME_FIELD_NUMBER: builtins.int
+    NEXT_SCHEDULED_START_TIME_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    ALL_OF_FIELD_NUMBER: builtins.int
+    ANY_OF_FIELD_NUMBER: builtins.int
+    NONE_OF_FIELD_NUMBER: builtins.int
+    has_parent: builtins.bool
+    """True: only subflows, which a task run tracks; false: only others."""
+    name_contains: builtins.str
+    """This text is part of the name. Case does not matter; no character is a wildcard."""
+    has_deployment: builtins.bool
+    """True: only runs of a deployment; false: only others."""
     @property
     def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Any of these ids."""
@@ -265,6 +330,58 @@ class FlowRunFilter(google.protobuf.message.Message):
     def parent_task_run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Tracked by any of these task runs."""
 
+    @property
+    def parent_flow_run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Started by any of these flow runs: tracked by one of their task runs."""
+
+    @property
+    def tags(self) -> interlock.v1.filter_pb2.TagFilter:
+        """By tags."""
+
+    @property
+    def deployment_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Runs of any of these deployments, by id."""
+
+    @property
+    def flow_versions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of any of these versions of the flow's code."""
+
+    @property
+    def idempotency_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Made with any of these idempotency keys."""
+
+    @property
+    def created_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Made by any of these."""
+
+    @property
+    def expected_start_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it was first due."""
+
+    @property
+    def next_scheduled_start_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it is due, while it is SCHEDULED."""
+
+    @property
+    def start_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it started."""
+
+    @property
+    def end_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it ended."""
+
+    @property
+    def all_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FlowRunFilter]:
+        """Meets each of these."""
+
+    @property
+    def any_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FlowRunFilter]:
+        """Meets at least one of these."""
+
+    @property
+    def none_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FlowRunFilter]:
+        """Meets none of these."""
+
     def __init__(
         self,
         *,
@@ -274,8 +391,29 @@ class FlowRunFilter(google.protobuf.message.Message):
         state_types: collections.abc.Iterable[interlock.v1.state_pb2.StateType.ValueType] | None = ...,
         state_names: collections.abc.Iterable[builtins.str] | None = ...,
         parent_task_run_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        parent_flow_run_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        has_parent: builtins.bool | None = ...,
+        name_contains: builtins.str = ...,
+        tags: interlock.v1.filter_pb2.TagFilter | None = ...,
+        deployment_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        has_deployment: builtins.bool | None = ...,
+        flow_versions: collections.abc.Iterable[builtins.str] | None = ...,
+        idempotency_keys: collections.abc.Iterable[builtins.str] | None = ...,
+        created_by: collections.abc.Iterable[builtins.str] | None = ...,
+        expected_start_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        next_scheduled_start_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        start_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        end_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        all_of: collections.abc.Iterable[Global___FlowRunFilter] | None = ...,
+        any_of: collections.abc.Iterable[Global___FlowRunFilter] | None = ...,
+        none_of: collections.abc.Iterable[Global___FlowRunFilter] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["flow_ids", b"flow_ids", "ids", b"ids", "names", b"names", "parent_task_run_ids", b"parent_task_run_ids", "state_names", b"state_names", "state_types", b"state_types"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_has_deployment", b"_has_deployment", "_has_parent", b"_has_parent", "end_time", b"end_time", "expected_start_time", b"expected_start_time", "has_deployment", b"has_deployment", "has_parent", b"has_parent", "next_scheduled_start_time", b"next_scheduled_start_time", "start_time", b"start_time", "tags", b"tags"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_has_deployment", b"_has_deployment", "_has_parent", b"_has_parent", "all_of", b"all_of", "any_of", b"any_of", "created_by", b"created_by", "deployment_ids", b"deployment_ids", "end_time", b"end_time", "expected_start_time", b"expected_start_time", "flow_ids", b"flow_ids", "flow_versions", b"flow_versions", "has_deployment", b"has_deployment", "has_parent", b"has_parent", "idempotency_keys", b"idempotency_keys", "ids", b"ids", "name_contains", b"name_contains", "names", b"names", "next_scheduled_start_time", b"next_scheduled_start_time", "none_of", b"none_of", "parent_flow_run_ids", b"parent_flow_run_ids", "parent_task_run_ids", b"parent_task_run_ids", "start_time", b"start_time", "state_names", b"state_names", "state_types", b"state_types", "tags", b"tags"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_has_deployment", b"_has_deployment"]) -> typing.Literal["has_deployment"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_has_parent", b"_has_parent"]) -> typing.Literal["has_parent"] | None: ...
 
 Global___FlowRunFilter: typing_extensions.TypeAlias = FlowRunFilter
 
@@ -314,6 +452,7 @@ class CreateFlowRunRequest(google.protobuf.message.Message):
     PARENT_TASK_RUN_ID_FIELD_NUMBER: builtins.int
     INFRASTRUCTURE_PID_FIELD_NUMBER: builtins.int
     CREATED_BY_FIELD_NUMBER: builtins.int
+    DEPLOYMENT_ID_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id to give it, a UUID (version 7 is best), which makes it safe to send again; empty: the
     service makes one.
@@ -334,6 +473,8 @@ class CreateFlowRunRequest(google.protobuf.message.Message):
     """What carries the run."""
     created_by: builtins.str
     """Who makes it, for people."""
+    deployment_id: builtins.str
+    """The deployment that it is a run of; empty: none. It has to be one of the same flow."""
     @property
     def state(self) -> interlock.v1.state_pb2.StateDraft:
         """The first state; unset: PENDING."""
@@ -366,9 +507,10 @@ class CreateFlowRunRequest(google.protobuf.message.Message):
         parent_task_run_id: builtins.str = ...,
         infrastructure_pid: builtins.str = ...,
         created_by: builtins.str = ...,
+        deployment_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["retry_policy", b"retry_policy", "state", b"state"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_by", b"created_by", "flow_id", b"flow_id", "flow_version", b"flow_version", "id", b"id", "idempotency_key", b"idempotency_key", "infrastructure_pid", b"infrastructure_pid", "labels", b"labels", "name", b"name", "parameters_json", b"parameters_json", "parent_task_run_id", b"parent_task_run_id", "retry_policy", b"retry_policy", "state", b"state", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_by", b"created_by", "deployment_id", b"deployment_id", "flow_id", b"flow_id", "flow_version", b"flow_version", "id", b"id", "idempotency_key", b"idempotency_key", "infrastructure_pid", b"infrastructure_pid", "labels", b"labels", "name", b"name", "parameters_json", b"parameters_json", "parent_task_run_id", b"parent_task_run_id", "retry_policy", b"retry_policy", "state", b"state", "tags", b"tags"]) -> None: ...
 
 Global___CreateFlowRunRequest: typing_extensions.TypeAlias = CreateFlowRunRequest
 
@@ -749,3 +891,367 @@ class FlowRunServiceListStatesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "transitions", b"transitions"]) -> None: ...
 
 Global___FlowRunServiceListStatesResponse: typing_extensions.TypeAlias = FlowRunServiceListStatesResponse
+
+@typing.final
+class FlowRunServicePauseRequest(google.protobuf.message.Message):
+    """Asks a flow run to pause."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FLOW_RUN_ID_FIELD_NUMBER: builtins.int
+    PROPOSAL_ID_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    RESCHEDULE_FIELD_NUMBER: builtins.int
+    PAUSE_KEY_FIELD_NUMBER: builtins.int
+    INPUT_SCHEMA_JSON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    PROPOSED_BY_FIELD_NUMBER: builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: builtins.int
+    flow_run_id: builtins.str
+    """The flow run's id. Required."""
+    proposal_id: builtins.str
+    """The proposal's id, as in `Proposal.id`."""
+    reschedule: builtins.bool
+    """Suspend: the run's process ends, and the run is scheduled again when it is resumed."""
+    pause_key: builtins.str
+    """Names the place in the run's code that pauses; it fires once an attempt. Empty: the proposal's id."""
+    input_schema_json: builtins.str
+    """The JSON Schema that the input given with `Resume` has to meet, as JSON text; empty: a resume
+    takes no input.
+    """
+    message: builtins.str
+    """Words for people, such as what is being waited for."""
+    proposed_by: builtins.str
+    """Who asks, for the history."""
+    expected_version: builtins.int
+    """As in `Proposal.expected_version`."""
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the pause may last before the run fails; unset: 5 minutes. At most 10 years."""
+
+    def __init__(
+        self,
+        *,
+        flow_run_id: builtins.str = ...,
+        proposal_id: builtins.str = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        reschedule: builtins.bool = ...,
+        pause_key: builtins.str = ...,
+        input_schema_json: builtins.str = ...,
+        message: builtins.str = ...,
+        proposed_by: builtins.str = ...,
+        expected_version: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["expected_version", b"expected_version", "flow_run_id", b"flow_run_id", "input_schema_json", b"input_schema_json", "message", b"message", "pause_key", b"pause_key", "proposal_id", b"proposal_id", "proposed_by", b"proposed_by", "reschedule", b"reschedule", "timeout", b"timeout"]) -> None: ...
+
+Global___FlowRunServicePauseRequest: typing_extensions.TypeAlias = FlowRunServicePauseRequest
+
+@typing.final
+class FlowRunServicePauseResponse(google.protobuf.message.Message):
+    """The answer to a pause."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: builtins.int
+    @property
+    def decision(self) -> interlock.v1.state_pb2.Decision:
+        """The decision."""
+
+    def __init__(
+        self,
+        *,
+        decision: interlock.v1.state_pb2.Decision | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["decision", b"decision"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["decision", b"decision"]) -> None: ...
+
+Global___FlowRunServicePauseResponse: typing_extensions.TypeAlias = FlowRunServicePauseResponse
+
+@typing.final
+class FlowRunServiceResumeRequest(google.protobuf.message.Message):
+    """Lets a paused flow run go on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FLOW_RUN_ID_FIELD_NUMBER: builtins.int
+    PROPOSAL_ID_FIELD_NUMBER: builtins.int
+    INPUT_JSON_FIELD_NUMBER: builtins.int
+    PROPOSED_BY_FIELD_NUMBER: builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: builtins.int
+    flow_run_id: builtins.str
+    """The flow run's id. Required."""
+    proposal_id: builtins.str
+    """The proposal's id, as in `Proposal.id`."""
+    input_json: builtins.str
+    """The input that the run waits for, as JSON text. Required where the pause names a schema."""
+    proposed_by: builtins.str
+    """Who resumes, for the history."""
+    expected_version: builtins.int
+    """As in `Proposal.expected_version`."""
+    def __init__(
+        self,
+        *,
+        flow_run_id: builtins.str = ...,
+        proposal_id: builtins.str = ...,
+        input_json: builtins.str = ...,
+        proposed_by: builtins.str = ...,
+        expected_version: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expected_version", b"expected_version", "flow_run_id", b"flow_run_id", "input_json", b"input_json", "proposal_id", b"proposal_id", "proposed_by", b"proposed_by"]) -> None: ...
+
+Global___FlowRunServiceResumeRequest: typing_extensions.TypeAlias = FlowRunServiceResumeRequest
+
+@typing.final
+class FlowRunServiceResumeResponse(google.protobuf.message.Message):
+    """The answer to a resume."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: builtins.int
+    @property
+    def decision(self) -> interlock.v1.state_pb2.Decision:
+        """The decision."""
+
+    def __init__(
+        self,
+        *,
+        decision: interlock.v1.state_pb2.Decision | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["decision", b"decision"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["decision", b"decision"]) -> None: ...
+
+Global___FlowRunServiceResumeResponse: typing_extensions.TypeAlias = FlowRunServiceResumeResponse
+
+@typing.final
+class FlowRunServiceCancelRequest(google.protobuf.message.Message):
+    """Asks for a flow run to be stopped."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FLOW_RUN_ID_FIELD_NUMBER: builtins.int
+    PROPOSAL_ID_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    PROPOSED_BY_FIELD_NUMBER: builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: builtins.int
+    flow_run_id: builtins.str
+    """The flow run's id. Required."""
+    proposal_id: builtins.str
+    """The proposal's id, as in `Proposal.id`."""
+    message: builtins.str
+    """Words for people: why."""
+    proposed_by: builtins.str
+    """Who cancels, for the history."""
+    expected_version: builtins.int
+    """As in `Proposal.expected_version`."""
+    def __init__(
+        self,
+        *,
+        flow_run_id: builtins.str = ...,
+        proposal_id: builtins.str = ...,
+        message: builtins.str = ...,
+        proposed_by: builtins.str = ...,
+        expected_version: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expected_version", b"expected_version", "flow_run_id", b"flow_run_id", "message", b"message", "proposal_id", b"proposal_id", "proposed_by", b"proposed_by"]) -> None: ...
+
+Global___FlowRunServiceCancelRequest: typing_extensions.TypeAlias = FlowRunServiceCancelRequest
+
+@typing.final
+class FlowRunServiceCancelResponse(google.protobuf.message.Message):
+    """The answer to a cancellation."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: builtins.int
+    @property
+    def decision(self) -> interlock.v1.state_pb2.Decision:
+        """The decision."""
+
+    def __init__(
+        self,
+        *,
+        decision: interlock.v1.state_pb2.Decision | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["decision", b"decision"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["decision", b"decision"]) -> None: ...
+
+Global___FlowRunServiceCancelResponse: typing_extensions.TypeAlias = FlowRunServiceCancelResponse
+
+@typing.final
+class FlowRunInput(google.protobuf.message.Message):
+    """What a flow run was given when it was resumed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FLOW_RUN_ID_FIELD_NUMBER: builtins.int
+    PAUSE_KEY_FIELD_NUMBER: builtins.int
+    INPUT_JSON_FIELD_NUMBER: builtins.int
+    PROPOSED_BY_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    flow_run_id: builtins.str
+    """The flow run's id."""
+    pause_key: builtins.str
+    """The key of the pause that asked for it."""
+    input_json: builtins.str
+    """The input, as JSON text."""
+    proposed_by: builtins.str
+    """Who gave it."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was given."""
+
+    def __init__(
+        self,
+        *,
+        flow_run_id: builtins.str = ...,
+        pause_key: builtins.str = ...,
+        input_json: builtins.str = ...,
+        proposed_by: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "flow_run_id", b"flow_run_id", "input_json", b"input_json", "pause_key", b"pause_key", "proposed_by", b"proposed_by"]) -> None: ...
+
+Global___FlowRunInput: typing_extensions.TypeAlias = FlowRunInput
+
+@typing.final
+class GetFlowRunInputRequest(google.protobuf.message.Message):
+    """Asks for what a run was resumed with."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FLOW_RUN_ID_FIELD_NUMBER: builtins.int
+    PAUSE_KEY_FIELD_NUMBER: builtins.int
+    flow_run_id: builtins.str
+    """The flow run's id. Required."""
+    pause_key: builtins.str
+    """The key of the pause that asked for it. Required."""
+    def __init__(
+        self,
+        *,
+        flow_run_id: builtins.str = ...,
+        pause_key: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["flow_run_id", b"flow_run_id", "pause_key", b"pause_key"]) -> None: ...
+
+Global___GetFlowRunInputRequest: typing_extensions.TypeAlias = GetFlowRunInputRequest
+
+@typing.final
+class GetFlowRunInputResponse(google.protobuf.message.Message):
+    """What a run was resumed with."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: builtins.int
+    @property
+    def input(self) -> Global___FlowRunInput:
+        """The input."""
+
+    def __init__(
+        self,
+        *,
+        input: Global___FlowRunInput | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["input", b"input"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["input", b"input"]) -> None: ...
+
+Global___GetFlowRunInputResponse: typing_extensions.TypeAlias = GetFlowRunInputResponse
+
+@typing.final
+class FlowRunServiceGetHistoryRequest(google.protobuf.message.Message):
+    """Asks for counts of flow runs by time and state."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    INTERVAL_FIELD_NUMBER: builtins.int
+    @property
+    def filter(self) -> Global___FlowRunFilter:
+        """Which flow runs; unset: all."""
+
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Where the first bucket begins. Required."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Where the last bucket ends: it is moved on to the next whole interval. Required."""
+
+    @property
+    def interval(self) -> google.protobuf.duration_pb2.Duration:
+        """How long each bucket is, a second at least. Required."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___FlowRunFilter | None = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        interval: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["end_time", b"end_time", "filter", b"filter", "interval", b"interval", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "filter", b"filter", "interval", b"interval", "start_time", b"start_time"]) -> None: ...
+
+Global___FlowRunServiceGetHistoryRequest: typing_extensions.TypeAlias = FlowRunServiceGetHistoryRequest
+
+@typing.final
+class FlowRunServiceGetHistoryResponse(google.protobuf.message.Message):
+    """Counts of flow runs by time and state."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BUCKETS_FIELD_NUMBER: builtins.int
+    @property
+    def buckets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[interlock.v1.history_pb2.HistoryBucket]:
+        """The buckets in the order of time, those without runs included."""
+
+    def __init__(
+        self,
+        *,
+        buckets: collections.abc.Iterable[interlock.v1.history_pb2.HistoryBucket] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["buckets", b"buckets"]) -> None: ...
+
+Global___FlowRunServiceGetHistoryResponse: typing_extensions.TypeAlias = FlowRunServiceGetHistoryResponse
+
+@typing.final
+class FlowRunServiceExplainRunRequest(google.protobuf.message.Message):
+    """Asks what a flow run waits for, or why it ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """The flow run's id. Required."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+
+Global___FlowRunServiceExplainRunRequest: typing_extensions.TypeAlias = FlowRunServiceExplainRunRequest
+
+@typing.final
+class FlowRunServiceExplainRunResponse(google.protobuf.message.Message):
+    """What a flow run waits for, or why it ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: builtins.int
+    @property
+    def explanation(self) -> interlock.v1.explanation_pb2.Explanation:
+        """The explanation."""
+
+    def __init__(
+        self,
+        *,
+        explanation: interlock.v1.explanation_pb2.Explanation | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["explanation", b"explanation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["explanation", b"explanation"]) -> None: ...
+
+Global___FlowRunServiceExplainRunResponse: typing_extensions.TypeAlias = FlowRunServiceExplainRunResponse

@@ -80,6 +80,36 @@ class FlowRunServiceStub(object):
                 request_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceListStatesRequest.SerializeToString,
                 response_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceListStatesResponse.FromString,
                 _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/interlock.v1.FlowRunService/Pause',
+                request_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServicePauseRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServicePauseResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/interlock.v1.FlowRunService/Resume',
+                request_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceResumeRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceResumeResponse.FromString,
+                _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/interlock.v1.FlowRunService/Cancel',
+                request_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceCancelRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceCancelResponse.FromString,
+                _registered_method=True)
+        self.GetFlowRunInput = channel.unary_unary(
+                '/interlock.v1.FlowRunService/GetFlowRunInput',
+                request_serializer=interlock_dot_v1_dot_flow__run__pb2.GetFlowRunInputRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_flow__run__pb2.GetFlowRunInputResponse.FromString,
+                _registered_method=True)
+        self.GetHistory = channel.unary_unary(
+                '/interlock.v1.FlowRunService/GetHistory',
+                request_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceGetHistoryRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceGetHistoryResponse.FromString,
+                _registered_method=True)
+        self.ExplainRun = channel.unary_unary(
+                '/interlock.v1.FlowRunService/ExplainRun',
+                request_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceExplainRunRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceExplainRunResponse.FromString,
+                _registered_method=True)
 
 
 class FlowRunServiceServicer(object):
@@ -164,6 +194,62 @@ class FlowRunServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pause(self, request, context):
+        """Asks a running flow run to pause, or to suspend: proposes PAUSED for it.
+
+        Rules decide as in `SetState`. Errors: those of `SetState`; INVALID_ARGUMENT for a schema that
+        is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Lets a paused flow run go on: proposes RUNNING, or SCHEDULED `Resuming` where it was suspended.
+
+        A run that is not PAUSED is answered ABORT `NOT_PAUSED`. What is given as input is kept in the
+        same transaction as the new state, and read with `GetFlowRunInput`. Errors: those of `SetState`;
+        INVALID_ARGUMENT `INPUT_INVALID` where the input does not meet the schema that the pause named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cancel(self, request, context):
+        """Asks for a flow run to be stopped: proposes CANCELLING. A run that nothing runs yet becomes
+        CANCELLED at once.
+
+        Errors: those of `SetState`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFlowRunInput(self, request, context):
+        """Answers one input that a run was resumed with. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`,
+        `FLOW_RUN_INPUT_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """Counts runs by time and state: for charts of what was, is and will be due.
+
+        A run counts in the bucket of the time at which it was first due. Errors: INVALID_ARGUMENT for
+        an interval below a second, and for more than 500 buckets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainRun(self, request, context):
+        """Tells what a run waits for, or why it ended as it did. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FlowRunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -211,6 +297,36 @@ def add_FlowRunServiceServicer_to_server(servicer, server):
                     servicer.ListStates,
                     request_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceListStatesRequest.FromString,
                     response_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceListStatesResponse.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServicePauseRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServicePauseResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceResumeRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceResumeResponse.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceCancelRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceCancelResponse.SerializeToString,
+            ),
+            'GetFlowRunInput': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFlowRunInput,
+                    request_deserializer=interlock_dot_v1_dot_flow__run__pb2.GetFlowRunInputRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_flow__run__pb2.GetFlowRunInputResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceGetHistoryRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceGetHistoryResponse.SerializeToString,
+            ),
+            'ExplainRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRun,
+                    request_deserializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceExplainRunRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceExplainRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -457,6 +573,168 @@ class FlowRunService(object):
             '/interlock.v1.FlowRunService/ListStates',
             interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceListStatesRequest.SerializeToString,
             interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceListStatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.FlowRunService/Pause',
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServicePauseRequest.SerializeToString,
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServicePauseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.FlowRunService/Resume',
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceResumeRequest.SerializeToString,
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.FlowRunService/Cancel',
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceCancelRequest.SerializeToString,
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceCancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFlowRunInput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.FlowRunService/GetFlowRunInput',
+            interlock_dot_v1_dot_flow__run__pb2.GetFlowRunInputRequest.SerializeToString,
+            interlock_dot_v1_dot_flow__run__pb2.GetFlowRunInputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.FlowRunService/GetHistory',
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceGetHistoryRequest.SerializeToString,
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceGetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.FlowRunService/ExplainRun',
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceExplainRunRequest.SerializeToString,
+            interlock_dot_v1_dot_flow__run__pb2.FlowRunServiceExplainRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -169,7 +169,103 @@ _FlowRunServiceListStatesType = typing_extensions.TypeVar(
     ],
 )
 
-class FlowRunServiceStub(typing.Generic[_FlowRunServiceCreateFlowRunType, _FlowRunServiceGetFlowRunType, _FlowRunServiceListFlowRunsType, _FlowRunServiceCountFlowRunsType, _FlowRunServiceUpdateFlowRunType, _FlowRunServiceDeleteFlowRunType, _FlowRunServiceSetStateType, _FlowRunServiceBatchSetStatesType, _FlowRunServiceListStatesType]):
+_FlowRunServicePauseType = typing_extensions.TypeVar(
+    '_FlowRunServicePauseType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServicePauseRequest,
+        interlock.v1.flow_run_pb2.FlowRunServicePauseResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServicePauseRequest,
+        interlock.v1.flow_run_pb2.FlowRunServicePauseResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServicePauseRequest,
+        interlock.v1.flow_run_pb2.FlowRunServicePauseResponse,
+    ],
+)
+
+_FlowRunServiceResumeType = typing_extensions.TypeVar(
+    '_FlowRunServiceResumeType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceResumeRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceResumeRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceResumeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceResumeRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceResumeResponse,
+    ],
+)
+
+_FlowRunServiceCancelType = typing_extensions.TypeVar(
+    '_FlowRunServiceCancelType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceCancelRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceCancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceCancelRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceCancelResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceCancelRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceCancelResponse,
+    ],
+)
+
+_FlowRunServiceGetFlowRunInputType = typing_extensions.TypeVar(
+    '_FlowRunServiceGetFlowRunInputType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.GetFlowRunInputRequest,
+        interlock.v1.flow_run_pb2.GetFlowRunInputResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.GetFlowRunInputRequest,
+        interlock.v1.flow_run_pb2.GetFlowRunInputResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.GetFlowRunInputRequest,
+        interlock.v1.flow_run_pb2.GetFlowRunInputResponse,
+    ],
+)
+
+_FlowRunServiceGetHistoryType = typing_extensions.TypeVar(
+    '_FlowRunServiceGetHistoryType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryResponse,
+    ],
+)
+
+_FlowRunServiceExplainRunType = typing_extensions.TypeVar(
+    '_FlowRunServiceExplainRunType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceExplainRunRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceExplainRunResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceExplainRunRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceExplainRunResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceExplainRunRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceExplainRunResponse,
+    ],
+)
+
+class FlowRunServiceStub(typing.Generic[_FlowRunServiceCreateFlowRunType, _FlowRunServiceGetFlowRunType, _FlowRunServiceListFlowRunsType, _FlowRunServiceCountFlowRunsType, _FlowRunServiceUpdateFlowRunType, _FlowRunServiceDeleteFlowRunType, _FlowRunServiceSetStateType, _FlowRunServiceBatchSetStatesType, _FlowRunServiceListStatesType, _FlowRunServicePauseType, _FlowRunServiceResumeType, _FlowRunServiceCancelType, _FlowRunServiceGetFlowRunInputType, _FlowRunServiceGetHistoryType, _FlowRunServiceExplainRunType]):
     """Keeps flow runs and decides their transitions."""
 
     @typing.overload
@@ -210,6 +306,30 @@ class FlowRunServiceStub(typing.Generic[_FlowRunServiceCreateFlowRunType, _FlowR
             interlock.v1.flow_run_pb2.FlowRunServiceListStatesRequest,
             interlock.v1.flow_run_pb2.FlowRunServiceListStatesResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServicePauseRequest,
+            interlock.v1.flow_run_pb2.FlowRunServicePauseResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServiceResumeRequest,
+            interlock.v1.flow_run_pb2.FlowRunServiceResumeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServiceCancelRequest,
+            interlock.v1.flow_run_pb2.FlowRunServiceCancelResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.GetFlowRunInputRequest,
+            interlock.v1.flow_run_pb2.GetFlowRunInputResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryRequest,
+            interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServiceExplainRunRequest,
+            interlock.v1.flow_run_pb2.FlowRunServiceExplainRunResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -249,6 +369,30 @@ class FlowRunServiceStub(typing.Generic[_FlowRunServiceCreateFlowRunType, _FlowR
         grpc.aio.UnaryUnaryMultiCallable[
             interlock.v1.flow_run_pb2.FlowRunServiceListStatesRequest,
             interlock.v1.flow_run_pb2.FlowRunServiceListStatesResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServicePauseRequest,
+            interlock.v1.flow_run_pb2.FlowRunServicePauseResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServiceResumeRequest,
+            interlock.v1.flow_run_pb2.FlowRunServiceResumeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServiceCancelRequest,
+            interlock.v1.flow_run_pb2.FlowRunServiceCancelResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.GetFlowRunInputRequest,
+            interlock.v1.flow_run_pb2.GetFlowRunInputResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryRequest,
+            interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.flow_run_pb2.FlowRunServiceExplainRunRequest,
+            interlock.v1.flow_run_pb2.FlowRunServiceExplainRunResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -300,6 +444,43 @@ class FlowRunServiceStub(typing.Generic[_FlowRunServiceCreateFlowRunType, _FlowR
     Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`.
     """
 
+    Pause: _FlowRunServicePauseType
+    """Asks a running flow run to pause, or to suspend: proposes PAUSED for it.
+
+    Rules decide as in `SetState`. Errors: those of `SetState`; INVALID_ARGUMENT for a schema that
+    is none.
+    """
+
+    Resume: _FlowRunServiceResumeType
+    """Lets a paused flow run go on: proposes RUNNING, or SCHEDULED `Resuming` where it was suspended.
+
+    A run that is not PAUSED is answered ABORT `NOT_PAUSED`. What is given as input is kept in the
+    same transaction as the new state, and read with `GetFlowRunInput`. Errors: those of `SetState`;
+    INVALID_ARGUMENT `INPUT_INVALID` where the input does not meet the schema that the pause named.
+    """
+
+    Cancel: _FlowRunServiceCancelType
+    """Asks for a flow run to be stopped: proposes CANCELLING. A run that nothing runs yet becomes
+    CANCELLED at once.
+
+    Errors: those of `SetState`.
+    """
+
+    GetFlowRunInput: _FlowRunServiceGetFlowRunInputType
+    """Answers one input that a run was resumed with. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`,
+    `FLOW_RUN_INPUT_NOT_FOUND`.
+    """
+
+    GetHistory: _FlowRunServiceGetHistoryType
+    """Counts runs by time and state: for charts of what was, is and will be due.
+
+    A run counts in the bucket of the time at which it was first due. Errors: INVALID_ARGUMENT for
+    an interval below a second, and for more than 500 buckets.
+    """
+
+    ExplainRun: _FlowRunServiceExplainRunType
+    """Tells what a run waits for, or why it ended as it did. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`."""
+
 FlowRunServiceAsyncStub: typing_extensions.TypeAlias = FlowRunServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         interlock.v1.flow_run_pb2.CreateFlowRunRequest,
@@ -336,6 +517,30 @@ FlowRunServiceAsyncStub: typing_extensions.TypeAlias = FlowRunServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         interlock.v1.flow_run_pb2.FlowRunServiceListStatesRequest,
         interlock.v1.flow_run_pb2.FlowRunServiceListStatesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServicePauseRequest,
+        interlock.v1.flow_run_pb2.FlowRunServicePauseResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceResumeRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceCancelRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceCancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.GetFlowRunInputRequest,
+        interlock.v1.flow_run_pb2.GetFlowRunInputResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.flow_run_pb2.FlowRunServiceExplainRunRequest,
+        interlock.v1.flow_run_pb2.FlowRunServiceExplainRunResponse,
     ],
 ]
 
@@ -434,5 +639,72 @@ class FlowRunServiceServicer(metaclass=abc.ABCMeta):
 
         Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`.
         """
+
+    @abc.abstractmethod
+    def Pause(
+        self,
+        request: interlock.v1.flow_run_pb2.FlowRunServicePauseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.flow_run_pb2.FlowRunServicePauseResponse, collections.abc.Awaitable[interlock.v1.flow_run_pb2.FlowRunServicePauseResponse]]:
+        """Asks a running flow run to pause, or to suspend: proposes PAUSED for it.
+
+        Rules decide as in `SetState`. Errors: those of `SetState`; INVALID_ARGUMENT for a schema that
+        is none.
+        """
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: interlock.v1.flow_run_pb2.FlowRunServiceResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.flow_run_pb2.FlowRunServiceResumeResponse, collections.abc.Awaitable[interlock.v1.flow_run_pb2.FlowRunServiceResumeResponse]]:
+        """Lets a paused flow run go on: proposes RUNNING, or SCHEDULED `Resuming` where it was suspended.
+
+        A run that is not PAUSED is answered ABORT `NOT_PAUSED`. What is given as input is kept in the
+        same transaction as the new state, and read with `GetFlowRunInput`. Errors: those of `SetState`;
+        INVALID_ARGUMENT `INPUT_INVALID` where the input does not meet the schema that the pause named.
+        """
+
+    @abc.abstractmethod
+    def Cancel(
+        self,
+        request: interlock.v1.flow_run_pb2.FlowRunServiceCancelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.flow_run_pb2.FlowRunServiceCancelResponse, collections.abc.Awaitable[interlock.v1.flow_run_pb2.FlowRunServiceCancelResponse]]:
+        """Asks for a flow run to be stopped: proposes CANCELLING. A run that nothing runs yet becomes
+        CANCELLED at once.
+
+        Errors: those of `SetState`.
+        """
+
+    @abc.abstractmethod
+    def GetFlowRunInput(
+        self,
+        request: interlock.v1.flow_run_pb2.GetFlowRunInputRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.flow_run_pb2.GetFlowRunInputResponse, collections.abc.Awaitable[interlock.v1.flow_run_pb2.GetFlowRunInputResponse]]:
+        """Answers one input that a run was resumed with. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`,
+        `FLOW_RUN_INPUT_NOT_FOUND`.
+        """
+
+    @abc.abstractmethod
+    def GetHistory(
+        self,
+        request: interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryResponse, collections.abc.Awaitable[interlock.v1.flow_run_pb2.FlowRunServiceGetHistoryResponse]]:
+        """Counts runs by time and state: for charts of what was, is and will be due.
+
+        A run counts in the bucket of the time at which it was first due. Errors: INVALID_ARGUMENT for
+        an interval below a second, and for more than 500 buckets.
+        """
+
+    @abc.abstractmethod
+    def ExplainRun(
+        self,
+        request: interlock.v1.flow_run_pb2.FlowRunServiceExplainRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.flow_run_pb2.FlowRunServiceExplainRunResponse, collections.abc.Awaitable[interlock.v1.flow_run_pb2.FlowRunServiceExplainRunResponse]]:
+        """Tells what a run waits for, or why it ended as it did. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`."""
 
 def add_FlowRunServiceServicer_to_server(servicer: FlowRunServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -27,31 +27,31 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from interlock.v1 import error_pb2 as interlock_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18interlock/v1/state.proto\x12\x0cinterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18interlock/v1/error.proto\"\xf8\x02\n\x0cStateDetails\x12\x32\n\x0escheduled_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tcache_key\x18\x02 \x01(\t\x12\x34\n\x10\x63\x61\x63he_expiration\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrefresh_cache\x18\x04 \x01(\x08\x12\x31\n\rpause_timeout\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10pause_reschedule\x18\x06 \x01(\x08\x12\x11\n\tpause_key\x18\x07 \x01(\t\x12\x1d\n\x15run_input_keyset_json\x18\x08 \x01(\t\x12\x16\n\tretriable\x18\t \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x11\x63hild_flow_run_id\x18\n \x01(\t\x12\x14\n\x0ctrace_parent\x18\x0b \x01(\tB\x0c\n\n_retriable\"W\n\x0fResultReference\x12\x13\n\x0bstorage_key\x18\x01 \x01(\t\x12\x18\n\x10storage_block_id\x18\x02 \x01(\t\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\"\xae\x01\n\nStateDraft\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.interlock.v1.StateType\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12+\n\x07\x64\x65tails\x18\x04 \x01(\x0b\x32\x1a.interlock.v1.StateDetails\x12-\n\x06result\x18\x05 \x01(\x0b\x32\x1d.interlock.v1.ResultReference\"\xe4\x01\n\x05State\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.interlock.v1.StateType\x12\x0c\n\x04name\x18\x03 \x01(\t\x12-\n\ttimestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x05 \x01(\t\x12+\n\x07\x64\x65tails\x18\x06 \x01(\x0b\x32\x1a.interlock.v1.StateDetails\x12-\n\x06result\x18\x07 \x01(\x0b\x32\x1d.interlock.v1.ResultReference\"s\n\x08Proposal\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0b\x32\x18.interlock.v1.StateDraft\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x13\n\x0bproposed_by\x18\x05 \x01(\t\"\xe1\x01\n\x08\x44\x65\x63ision\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x15.interlock.v1.Verdict\x12\"\n\x05state\x18\x03 \x01(\x0b\x32\x13.interlock.v1.State\x12\x0c\n\x04rule\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x06 \x01(\t\x12.\n\x0bretry_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\trun_count\x18\x08 \x01(\x05\"r\n\x0fProposalOutcome\x12*\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.DecisionH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.interlock.v1.ItemErrorH\x00\x42\t\n\x07outcome\"\xb3\x02\n\nTransition\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\rproposed_type\x18\x03 \x01(\x0e\x32\x17.interlock.v1.StateType\x12\x15\n\rproposed_name\x18\x04 \x01(\t\x12&\n\x07verdict\x18\x05 \x01(\x0e\x32\x15.interlock.v1.Verdict\x12\x0c\n\x04rule\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x08 \x01(\t\x12\"\n\x05state\x18\t \x01(\x0b\x32\x13.interlock.v1.State\x12\x13\n\x0bproposed_by\x18\n \x01(\t\x12\r\n\x05\x66orce\x18\x0b \x01(\x08*\x86\x02\n\tStateType\x12\x1a\n\x16STATE_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14STATE_TYPE_SCHEDULED\x10\x01\x12\x16\n\x12STATE_TYPE_PENDING\x10\x02\x12\x16\n\x12STATE_TYPE_RUNNING\x10\x03\x12\x15\n\x11STATE_TYPE_PAUSED\x10\x04\x12\x19\n\x15STATE_TYPE_CANCELLING\x10\x05\x12\x18\n\x14STATE_TYPE_CANCELLED\x10\x06\x12\x18\n\x14STATE_TYPE_COMPLETED\x10\x07\x12\x15\n\x11STATE_TYPE_FAILED\x10\x08\x12\x16\n\x12STATE_TYPE_CRASHED\x10\t*o\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_ACCEPT\x10\x01\x12\x12\n\x0eVERDICT_REJECT\x10\x02\x12\x10\n\x0cVERDICT_WAIT\x10\x03\x12\x11\n\rVERDICT_ABORT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18interlock/v1/state.proto\x12\x0cinterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18interlock/v1/error.proto\"\x93\x03\n\x0cStateDetails\x12\x32\n\x0escheduled_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tcache_key\x18\x02 \x01(\t\x12\x34\n\x10\x63\x61\x63he_expiration\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrefresh_cache\x18\x04 \x01(\x08\x12\x31\n\rpause_timeout\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10pause_reschedule\x18\x06 \x01(\x08\x12\x11\n\tpause_key\x18\x07 \x01(\t\x12\x1d\n\x15run_input_keyset_json\x18\x08 \x01(\t\x12\x16\n\tretriable\x18\t \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x11\x63hild_flow_run_id\x18\n \x01(\t\x12\x14\n\x0ctrace_parent\x18\x0b \x01(\t\x12\x19\n\x11input_schema_json\x18\x0c \x01(\tB\x0c\n\n_retriable\"W\n\x0fResultReference\x12\x13\n\x0bstorage_key\x18\x01 \x01(\t\x12\x18\n\x10storage_block_id\x18\x02 \x01(\t\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\"\xae\x01\n\nStateDraft\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.interlock.v1.StateType\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12+\n\x07\x64\x65tails\x18\x04 \x01(\x0b\x32\x1a.interlock.v1.StateDetails\x12-\n\x06result\x18\x05 \x01(\x0b\x32\x1d.interlock.v1.ResultReference\"\xe4\x01\n\x05State\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.interlock.v1.StateType\x12\x0c\n\x04name\x18\x03 \x01(\t\x12-\n\ttimestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x05 \x01(\t\x12+\n\x07\x64\x65tails\x18\x06 \x01(\x0b\x32\x1a.interlock.v1.StateDetails\x12-\n\x06result\x18\x07 \x01(\x0b\x32\x1d.interlock.v1.ResultReference\"\x8d\x01\n\x08Proposal\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0b\x32\x18.interlock.v1.StateDraft\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x13\n\x0bproposed_by\x18\x05 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x06 \x01(\x03\"\xf2\x01\n\x08\x44\x65\x63ision\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x15.interlock.v1.Verdict\x12\"\n\x05state\x18\x03 \x01(\x0b\x32\x13.interlock.v1.State\x12\x0c\n\x04rule\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x06 \x01(\t\x12.\n\x0bretry_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\trun_count\x18\x08 \x01(\x05\x12\x0f\n\x07version\x18\t \x01(\x03\"r\n\x0fProposalOutcome\x12*\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.DecisionH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.interlock.v1.ItemErrorH\x00\x42\t\n\x07outcome\"\xb3\x02\n\nTransition\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\rproposed_type\x18\x03 \x01(\x0e\x32\x17.interlock.v1.StateType\x12\x15\n\rproposed_name\x18\x04 \x01(\t\x12&\n\x07verdict\x18\x05 \x01(\x0e\x32\x15.interlock.v1.Verdict\x12\x0c\n\x04rule\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x08 \x01(\t\x12\"\n\x05state\x18\t \x01(\x0b\x32\x13.interlock.v1.State\x12\x13\n\x0bproposed_by\x18\n \x01(\t\x12\r\n\x05\x66orce\x18\x0b \x01(\x08*\x86\x02\n\tStateType\x12\x1a\n\x16STATE_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14STATE_TYPE_SCHEDULED\x10\x01\x12\x16\n\x12STATE_TYPE_PENDING\x10\x02\x12\x16\n\x12STATE_TYPE_RUNNING\x10\x03\x12\x15\n\x11STATE_TYPE_PAUSED\x10\x04\x12\x19\n\x15STATE_TYPE_CANCELLING\x10\x05\x12\x18\n\x14STATE_TYPE_CANCELLED\x10\x06\x12\x18\n\x14STATE_TYPE_COMPLETED\x10\x07\x12\x15\n\x11STATE_TYPE_FAILED\x10\x08\x12\x16\n\x12STATE_TYPE_CRASHED\x10\t*o\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_ACCEPT\x10\x01\x12\x12\n\x0eVERDICT_REJECT\x10\x02\x12\x10\n\x0cVERDICT_WAIT\x10\x03\x12\x11\n\rVERDICT_ABORT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'interlock.v1.state_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATETYPE']._serialized_start=1781
-  _globals['_STATETYPE']._serialized_end=2043
-  _globals['_VERDICT']._serialized_start=2045
-  _globals['_VERDICT']._serialized_end=2156
+  _globals['_STATETYPE']._serialized_start=1852
+  _globals['_STATETYPE']._serialized_end=2114
+  _globals['_VERDICT']._serialized_start=2116
+  _globals['_VERDICT']._serialized_end=2227
   _globals['_STATEDETAILS']._serialized_start=134
-  _globals['_STATEDETAILS']._serialized_end=510
-  _globals['_RESULTREFERENCE']._serialized_start=512
-  _globals['_RESULTREFERENCE']._serialized_end=599
-  _globals['_STATEDRAFT']._serialized_start=602
-  _globals['_STATEDRAFT']._serialized_end=776
-  _globals['_STATE']._serialized_start=779
-  _globals['_STATE']._serialized_end=1007
-  _globals['_PROPOSAL']._serialized_start=1009
-  _globals['_PROPOSAL']._serialized_end=1124
-  _globals['_DECISION']._serialized_start=1127
-  _globals['_DECISION']._serialized_end=1352
-  _globals['_PROPOSALOUTCOME']._serialized_start=1354
-  _globals['_PROPOSALOUTCOME']._serialized_end=1468
-  _globals['_TRANSITION']._serialized_start=1471
-  _globals['_TRANSITION']._serialized_end=1778
+  _globals['_STATEDETAILS']._serialized_end=537
+  _globals['_RESULTREFERENCE']._serialized_start=539
+  _globals['_RESULTREFERENCE']._serialized_end=626
+  _globals['_STATEDRAFT']._serialized_start=629
+  _globals['_STATEDRAFT']._serialized_end=803
+  _globals['_STATE']._serialized_start=806
+  _globals['_STATE']._serialized_end=1034
+  _globals['_PROPOSAL']._serialized_start=1037
+  _globals['_PROPOSAL']._serialized_end=1178
+  _globals['_DECISION']._serialized_start=1181
+  _globals['_DECISION']._serialized_end=1423
+  _globals['_PROPOSALOUTCOME']._serialized_start=1425
+  _globals['_PROPOSALOUTCOME']._serialized_end=1539
+  _globals['_TRANSITION']._serialized_start=1542
+  _globals['_TRANSITION']._serialized_end=1849
 # @@protoc_insertion_point(module_scope)

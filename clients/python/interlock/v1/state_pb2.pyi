@@ -121,6 +121,7 @@ class StateDetails(google.protobuf.message.Message):
     RETRIABLE_FIELD_NUMBER: builtins.int
     CHILD_FLOW_RUN_ID_FIELD_NUMBER: builtins.int
     TRACE_PARENT_FIELD_NUMBER: builtins.int
+    INPUT_SCHEMA_JSON_FIELD_NUMBER: builtins.int
     cache_key: builtins.str
     """Task runs: the key under which the result may be found again. At most 2,000 bytes."""
     refresh_cache: builtins.bool
@@ -130,13 +131,19 @@ class StateDetails(google.protobuf.message.Message):
     pause_key: builtins.str
     """PAUSED: names the place in the run's code that paused; it fires once an attempt."""
     run_input_keyset_json: builtins.str
-    """PAUSED: the keys under which typed input is awaited, as JSON text."""
+    """PAUSED: the keys under which typed input is awaited, as JSON text; for clients, the service only
+    keeps it.
+    """
     retriable: builtins.bool
     """FAILED: false says that this failure is not to be retried; unset means true."""
     child_flow_run_id: builtins.str
     """Task runs: the id of the flow run that this task run started and follows."""
     trace_parent: builtins.str
     """A W3C trace context (`traceparent`) under which the state was reported."""
+    input_schema_json: builtins.str
+    """PAUSED: the JSON Schema that the input given with `Resume` has to meet, as JSON text; empty: a
+    resume takes no input.
+    """
     @property
     def scheduled_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """SCHEDULED: when the run is due. A SCHEDULED state without it is due now."""
@@ -163,9 +170,10 @@ class StateDetails(google.protobuf.message.Message):
         retriable: builtins.bool | None = ...,
         child_flow_run_id: builtins.str = ...,
         trace_parent: builtins.str = ...,
+        input_schema_json: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_retriable", b"_retriable", "cache_expiration", b"cache_expiration", "pause_timeout", b"pause_timeout", "retriable", b"retriable", "scheduled_time", b"scheduled_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_retriable", b"_retriable", "cache_expiration", b"cache_expiration", "cache_key", b"cache_key", "child_flow_run_id", b"child_flow_run_id", "pause_key", b"pause_key", "pause_reschedule", b"pause_reschedule", "pause_timeout", b"pause_timeout", "refresh_cache", b"refresh_cache", "retriable", b"retriable", "run_input_keyset_json", b"run_input_keyset_json", "scheduled_time", b"scheduled_time", "trace_parent", b"trace_parent"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_retriable", b"_retriable", "cache_expiration", b"cache_expiration", "cache_key", b"cache_key", "child_flow_run_id", b"child_flow_run_id", "input_schema_json", b"input_schema_json", "pause_key", b"pause_key", "pause_reschedule", b"pause_reschedule", "pause_timeout", b"pause_timeout", "refresh_cache", b"refresh_cache", "retriable", b"retriable", "run_input_keyset_json", b"run_input_keyset_json", "scheduled_time", b"scheduled_time", "trace_parent", b"trace_parent"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_retriable", b"_retriable"]) -> typing.Literal["retriable"] | None: ...
 
 Global___StateDetails: typing_extensions.TypeAlias = StateDetails
@@ -295,6 +303,7 @@ class Proposal(google.protobuf.message.Message):
     STATE_FIELD_NUMBER: builtins.int
     FORCE_FIELD_NUMBER: builtins.int
     PROPOSED_BY_FIELD_NUMBER: builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The proposal's id, a UUID (version 7 is best), which makes it safe to send again: the same id
     with the same content is answered as it was the first time; with other content, for another
@@ -307,6 +316,10 @@ class Proposal(google.protobuf.message.Message):
     """Ask only the minimal rules. For operators who know better."""
     proposed_by: builtins.str
     """Who proposes, for the history; at most 200 bytes."""
+    expected_version: builtins.int
+    """The run's version that the proposer has seen: where it has another one by now the answer is ABORT
+    `VERSION_MISMATCH` with the current state, also with `force`. 0: whatever the version.
+    """
     @property
     def state(self) -> Global___StateDraft:
         """The state to move to. Required."""
@@ -319,9 +332,10 @@ class Proposal(google.protobuf.message.Message):
         state: Global___StateDraft | None = ...,
         force: builtins.bool = ...,
         proposed_by: builtins.str = ...,
+        expected_version: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["state", b"state"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["force", b"force", "id", b"id", "proposed_by", b"proposed_by", "run_id", b"run_id", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expected_version", b"expected_version", "force", b"force", "id", b"id", "proposed_by", b"proposed_by", "run_id", b"run_id", "state", b"state"]) -> None: ...
 
 Global___Proposal: typing_extensions.TypeAlias = Proposal
 
@@ -339,6 +353,7 @@ class Decision(google.protobuf.message.Message):
     EXPLANATION_FIELD_NUMBER: builtins.int
     RETRY_AFTER_FIELD_NUMBER: builtins.int
     RUN_COUNT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
     proposal_id: builtins.str
     """The proposal's id, the one that the service made included."""
     verdict: Global___Verdict.ValueType
@@ -351,6 +366,8 @@ class Decision(google.protobuf.message.Message):
     """The reason in words for people."""
     run_count: builtins.int
     """How often the run has entered RUNNING, after the decision."""
+    version: builtins.int
+    """The run's version after the decision."""
     @property
     def state(self) -> Global___State:
         """The run's state after the decision: the state written, or the one that stayed. Unset: the run
@@ -372,9 +389,10 @@ class Decision(google.protobuf.message.Message):
         explanation: builtins.str = ...,
         retry_after: google.protobuf.duration_pb2.Duration | None = ...,
         run_count: builtins.int = ...,
+        version: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["retry_after", b"retry_after", "state", b"state"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["explanation", b"explanation", "proposal_id", b"proposal_id", "reason", b"reason", "retry_after", b"retry_after", "rule", b"rule", "run_count", b"run_count", "state", b"state", "verdict", b"verdict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["explanation", b"explanation", "proposal_id", b"proposal_id", "reason", b"reason", "retry_after", b"retry_after", "rule", b"rule", "run_count", b"run_count", "state", b"state", "verdict", b"verdict", "version", b"version"]) -> None: ...
 
 Global___Decision: typing_extensions.TypeAlias = Decision
 

@@ -26,11 +26,14 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from interlock.v1 import error_pb2 as interlock_dot_v1_dot_error__pb2
+from interlock.v1 import explanation_pb2 as interlock_dot_v1_dot_explanation__pb2
+from interlock.v1 import filter_pb2 as interlock_dot_v1_dot_filter__pb2
+from interlock.v1 import history_pb2 as interlock_dot_v1_dot_history__pb2
 from interlock.v1 import options_pb2 as interlock_dot_v1_dot_options__pb2
 from interlock.v1 import state_pb2 as interlock_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binterlock/v1/task_run.proto\x12\x0cinterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18interlock/v1/error.proto\x1a\x1ainterlock/v1/options.proto\x1a\x18interlock/v1/state.proto\"k\n\x12TaskRunRetryPolicy\x12\x13\n\x0bmax_retries\x18\x01 \x01(\x05\x12)\n\x06\x64\x65lays\x18\x02 \x03(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rjitter_factor\x18\x03 \x01(\x01\"\xe2\x06\n\x07TaskRun\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66low_run_id\x18\x02 \x01(\t\x12\x10\n\x08task_key\x18\x03 \x01(\t\x12\x13\n\x0b\x64ynamic_key\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\"\n\x05state\x18\x06 \x01(\x0b\x32\x13.interlock.v1.State\x12\x11\n\trun_count\x18\x07 \x01(\x05\x12\x1a\n\x12\x66low_run_run_count\x18\x08 \x01(\x05\x12\x36\n\x0cretry_policy\x18\t \x01(\x0b\x32 .interlock.v1.TaskRunRetryPolicy\x12\x13\n\x0binputs_json\x18\n \x01(\t\x12\x0c\n\x04tags\x18\x0b \x03(\t\x12\x31\n\x06labels\x18\x0c \x03(\x0b\x32!.interlock.v1.TaskRun.LabelsEntry\x12\x14\n\x0ctask_version\x18\r \x01(\t\x12\x37\n\x13\x65xpected_start_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x19next_scheduled_start_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0etotal_run_time\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x65stimated_run_time\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lateness\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x17 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x97\x01\n\rTaskRunFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x14\n\x0c\x66low_run_ids\x18\x02 \x03(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12,\n\x0bstate_types\x18\x04 \x03(\x0e\x32\x17.interlock.v1.StateType\x12\x13\n\x0bstate_names\x18\x05 \x03(\t\x12\x11\n\ttask_keys\x18\x06 \x03(\t\"\xf5\x02\n\x14\x43reateTaskRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66low_run_id\x18\x02 \x01(\t\x12\x10\n\x08task_key\x18\x03 \x01(\t\x12\x13\n\x0b\x64ynamic_key\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\'\n\x05state\x18\x06 \x01(\x0b\x32\x18.interlock.v1.StateDraft\x12\x36\n\x0cretry_policy\x18\x07 \x01(\x0b\x32 .interlock.v1.TaskRunRetryPolicy\x12\x13\n\x0binputs_json\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\x12>\n\x06labels\x18\n \x03(\x0b\x32..interlock.v1.CreateTaskRunRequest.LabelsEntry\x12\x14\n\x0ctask_version\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x15\x43reateTaskRunResponse\x12\'\n\x08task_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.TaskRun\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"R\n\x1a\x42\x61tchCreateTaskRunsRequest\x12\x34\n\x08requests\x18\x01 \x03(\x0b\x32\".interlock.v1.CreateTaskRunRequest\"S\n\x1b\x42\x61tchCreateTaskRunsResponse\x12\x34\n\x08outcomes\x18\x01 \x03(\x0b\x32\".interlock.v1.CreateTaskRunOutcome\"s\n\x14\x43reateTaskRunOutcome\x12\x15\n\x0btask_run_id\x18\x01 \x01(\tH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.interlock.v1.ItemErrorH\x00\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x42\t\n\x07outcome\"\x1f\n\x11GetTaskRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x12GetTaskRunResponse\x12\'\n\x08task_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.TaskRun\"\x97\x01\n\x13ListTaskRunsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.TaskRunFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x08order_by\x18\x04 \x01(\x0e\x32\x1a.interlock.v1.TaskRunOrder\"Y\n\x14ListTaskRunsResponse\x12(\n\ttask_runs\x18\x01 \x03(\x0b\x32\x15.interlock.v1.TaskRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x14\x43ountTaskRunsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.TaskRunFilter\"&\n\x15\x43ountTaskRunsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\"p\n\x14UpdateTaskRunRequest\x12\'\n\x08task_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.TaskRun\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x15UpdateTaskRunResponse\x12\'\n\x08task_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.TaskRun\"0\n\x14\x44\x65leteTaskRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteTaskRunResponse\"I\n\x1dTaskRunServiceSetStateRequest\x12(\n\x08proposal\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Proposal\"J\n\x1eTaskRunServiceSetStateResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Decision\"P\n#TaskRunServiceBatchSetStatesRequest\x12)\n\tproposals\x18\x01 \x03(\x0b\x32\x16.interlock.v1.Proposal\"W\n$TaskRunServiceBatchSetStatesResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.interlock.v1.ProposalOutcome\"]\n\x1fTaskRunServiceListStatesRequest\x12\x13\n\x0btask_run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n TaskRunServiceListStatesResponse\x12-\n\x0btransitions\x18\x01 \x03(\x0b\x32\x18.interlock.v1.Transition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa3\x01\n\x0cTaskRunOrder\x12\x1e\n\x1aTASK_RUN_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16TASK_RUN_ORDER_ID_DESC\x10\x01\x12*\n&TASK_RUN_ORDER_EXPECTED_START_TIME_ASC\x10\x02\x12+\n\'TASK_RUN_ORDER_EXPECTED_START_TIME_DESC\x10\x03\x32\xa1\x08\n\x0eTaskRunService\x12^\n\rCreateTaskRun\x12\".interlock.v1.CreateTaskRunRequest\x1a#.interlock.v1.CreateTaskRunResponse\"\x04\xc8\xf3\x18\x02\x12p\n\x13\x42\x61tchCreateTaskRuns\x12(.interlock.v1.BatchCreateTaskRunsRequest\x1a).interlock.v1.BatchCreateTaskRunsResponse\"\x04\xc8\xf3\x18\x02\x12X\n\nGetTaskRun\x12\x1f.interlock.v1.GetTaskRunRequest\x1a .interlock.v1.GetTaskRunResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12^\n\x0cListTaskRuns\x12!.interlock.v1.ListTaskRunsRequest\x1a\".interlock.v1.ListTaskRunsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12\x61\n\rCountTaskRuns\x12\".interlock.v1.CountTaskRunsRequest\x1a#.interlock.v1.CountTaskRunsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12^\n\rUpdateTaskRun\x12\".interlock.v1.UpdateTaskRunRequest\x1a#.interlock.v1.UpdateTaskRunResponse\"\x04\xc8\xf3\x18\x02\x12^\n\rDeleteTaskRun\x12\".interlock.v1.DeleteTaskRunRequest\x1a#.interlock.v1.DeleteTaskRunResponse\"\x04\xc8\xf3\x18\x03\x12k\n\x08SetState\x12+.interlock.v1.TaskRunServiceSetStateRequest\x1a,.interlock.v1.TaskRunServiceSetStateResponse\"\x04\xc8\xf3\x18\x02\x12}\n\x0e\x42\x61tchSetStates\x12\x31.interlock.v1.TaskRunServiceBatchSetStatesRequest\x1a\x32.interlock.v1.TaskRunServiceBatchSetStatesResponse\"\x04\xc8\xf3\x18\x02\x12t\n\nListStates\x12-.interlock.v1.TaskRunServiceListStatesRequest\x1a..interlock.v1.TaskRunServiceListStatesResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binterlock/v1/task_run.proto\x12\x0cinterlock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18interlock/v1/error.proto\x1a\x1einterlock/v1/explanation.proto\x1a\x19interlock/v1/filter.proto\x1a\x1ainterlock/v1/history.proto\x1a\x1ainterlock/v1/options.proto\x1a\x18interlock/v1/state.proto\"\x82\x01\n\x12TaskRunRetryPolicy\x12\x13\n\x0bmax_retries\x18\x01 \x01(\x05\x12)\n\x06\x64\x65lays\x18\x02 \x03(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rjitter_factor\x18\x03 \x01(\x01\x12\x15\n\rretry_crashes\x18\x04 \x01(\x08\"\xf3\x06\n\x07TaskRun\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66low_run_id\x18\x02 \x01(\t\x12\x10\n\x08task_key\x18\x03 \x01(\t\x12\x13\n\x0b\x64ynamic_key\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\"\n\x05state\x18\x06 \x01(\x0b\x32\x13.interlock.v1.State\x12\x11\n\trun_count\x18\x07 \x01(\x05\x12\x1a\n\x12\x66low_run_run_count\x18\x08 \x01(\x05\x12\x36\n\x0cretry_policy\x18\t \x01(\x0b\x32 .interlock.v1.TaskRunRetryPolicy\x12\x13\n\x0binputs_json\x18\n \x01(\t\x12\x0c\n\x04tags\x18\x0b \x03(\t\x12\x31\n\x06labels\x18\x0c \x03(\x0b\x32!.interlock.v1.TaskRun.LabelsEntry\x12\x14\n\x0ctask_version\x18\r \x01(\t\x12\x37\n\x13\x65xpected_start_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x19next_scheduled_start_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0etotal_run_time\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x65stimated_run_time\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lateness\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x17 \x01(\t\x12\x0f\n\x07version\x18\x18 \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x05\n\rTaskRunFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x14\n\x0c\x66low_run_ids\x18\x02 \x03(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12,\n\x0bstate_types\x18\x04 \x03(\x0e\x32\x17.interlock.v1.StateType\x12\x13\n\x0bstate_names\x18\x05 \x03(\t\x12\x11\n\ttask_keys\x18\x06 \x03(\t\x12\x19\n\x0chas_flow_run\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x0bhas_subflow\x18\x08 \x01(\x08H\x01\x88\x01\x01\x12\x15\n\rname_contains\x18\t \x01(\t\x12%\n\x04tags\x18\n \x01(\x0b\x32\x17.interlock.v1.TagFilter\x12\x35\n\x13\x65xpected_start_time\x18\x0b \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12;\n\x19next_scheduled_start_time\x18\x0c \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12,\n\nstart_time\x18\r \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12*\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12+\n\x06\x61ll_of\x18\x0f \x03(\x0b\x32\x1b.interlock.v1.TaskRunFilter\x12+\n\x06\x61ny_of\x18\x10 \x03(\x0b\x32\x1b.interlock.v1.TaskRunFilter\x12,\n\x07none_of\x18\x11 \x03(\x0b\x32\x1b.interlock.v1.TaskRunFilterB\x0f\n\r_has_flow_runB\x0e\n\x0c_has_subflow\"\xf5\x02\n\x14\x43reateTaskRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66low_run_id\x18\x02 \x01(\t\x12\x10\n\x08task_key\x18\x03 \x01(\t\x12\x13\n\x0b\x64ynamic_key\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\'\n\x05state\x18\x06 \x01(\x0b\x32\x18.interlock.v1.StateDraft\x12\x36\n\x0cretry_policy\x18\x07 \x01(\x0b\x32 .interlock.v1.TaskRunRetryPolicy\x12\x13\n\x0binputs_json\x18\x08 \x01(\t\x12\x0c\n\x04tags\x18\t \x03(\t\x12>\n\x06labels\x18\n \x03(\x0b\x32..interlock.v1.CreateTaskRunRequest.LabelsEntry\x12\x14\n\x0ctask_version\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x15\x43reateTaskRunResponse\x12\'\n\x08task_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.TaskRun\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"R\n\x1a\x42\x61tchCreateTaskRunsRequest\x12\x34\n\x08requests\x18\x01 \x03(\x0b\x32\".interlock.v1.CreateTaskRunRequest\"S\n\x1b\x42\x61tchCreateTaskRunsResponse\x12\x34\n\x08outcomes\x18\x01 \x03(\x0b\x32\".interlock.v1.CreateTaskRunOutcome\"s\n\x14\x43reateTaskRunOutcome\x12\x15\n\x0btask_run_id\x18\x01 \x01(\tH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.interlock.v1.ItemErrorH\x00\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x42\t\n\x07outcome\"\x1f\n\x11GetTaskRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x12GetTaskRunResponse\x12\'\n\x08task_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.TaskRun\"\x97\x01\n\x13ListTaskRunsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.TaskRunFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x08order_by\x18\x04 \x01(\x0e\x32\x1a.interlock.v1.TaskRunOrder\"Y\n\x14ListTaskRunsResponse\x12(\n\ttask_runs\x18\x01 \x03(\x0b\x32\x15.interlock.v1.TaskRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x14\x43ountTaskRunsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.TaskRunFilter\"&\n\x15\x43ountTaskRunsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\"p\n\x14UpdateTaskRunRequest\x12\'\n\x08task_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.TaskRun\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"@\n\x15UpdateTaskRunResponse\x12\'\n\x08task_run\x18\x01 \x01(\x0b\x32\x15.interlock.v1.TaskRun\"0\n\x14\x44\x65leteTaskRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteTaskRunResponse\"I\n\x1dTaskRunServiceSetStateRequest\x12(\n\x08proposal\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Proposal\"J\n\x1eTaskRunServiceSetStateResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x16.interlock.v1.Decision\"P\n#TaskRunServiceBatchSetStatesRequest\x12)\n\tproposals\x18\x01 \x03(\x0b\x32\x16.interlock.v1.Proposal\"W\n$TaskRunServiceBatchSetStatesResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.interlock.v1.ProposalOutcome\"]\n\x1fTaskRunServiceListStatesRequest\x12\x13\n\x0btask_run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n TaskRunServiceListStatesResponse\x12-\n\x0btransitions\x18\x01 \x03(\x0b\x32\x18.interlock.v1.Transition\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x15GetCachedStateRequest\x12\x11\n\tcache_key\x18\x01 \x01(\t\"Q\n\x16GetCachedStateResponse\x12\"\n\x05state\x18\x01 \x01(\x0b\x32\x13.interlock.v1.State\x12\x13\n\x0btask_run_id\x18\x02 \x01(\t\"\xd9\x01\n\x1fTaskRunServiceGetHistoryRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.TaskRunFilter\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n TaskRunServiceGetHistoryResponse\x12,\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x1b.interlock.v1.HistoryBucket\"-\n\x1fTaskRunServiceExplainRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\"R\n TaskRunServiceExplainRunResponse\x12.\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x19.interlock.v1.Explanation*\xf9\x02\n\x0cTaskRunOrder\x12\x1e\n\x1aTASK_RUN_ORDER_UNSPECIFIED\x10\x00\x12\x1a\n\x16TASK_RUN_ORDER_ID_DESC\x10\x01\x12*\n&TASK_RUN_ORDER_EXPECTED_START_TIME_ASC\x10\x02\x12+\n\'TASK_RUN_ORDER_EXPECTED_START_TIME_DESC\x10\x03\x12!\n\x1dTASK_RUN_ORDER_START_TIME_ASC\x10\x04\x12\"\n\x1eTASK_RUN_ORDER_START_TIME_DESC\x10\x05\x12 \n\x1cTASK_RUN_ORDER_END_TIME_DESC\x10\x06\x12\x30\n,TASK_RUN_ORDER_NEXT_SCHEDULED_START_TIME_ASC\x10\x07\x12\x1b\n\x17TASK_RUN_ORDER_NAME_ASC\x10\x08\x12\x1c\n\x18TASK_RUN_ORDER_NAME_DESC\x10\t2\xf3\n\n\x0eTaskRunService\x12^\n\rCreateTaskRun\x12\".interlock.v1.CreateTaskRunRequest\x1a#.interlock.v1.CreateTaskRunResponse\"\x04\xc8\xf3\x18\x02\x12p\n\x13\x42\x61tchCreateTaskRuns\x12(.interlock.v1.BatchCreateTaskRunsRequest\x1a).interlock.v1.BatchCreateTaskRunsResponse\"\x04\xc8\xf3\x18\x02\x12X\n\nGetTaskRun\x12\x1f.interlock.v1.GetTaskRunRequest\x1a .interlock.v1.GetTaskRunResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12^\n\x0cListTaskRuns\x12!.interlock.v1.ListTaskRunsRequest\x1a\".interlock.v1.ListTaskRunsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12\x61\n\rCountTaskRuns\x12\".interlock.v1.CountTaskRunsRequest\x1a#.interlock.v1.CountTaskRunsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12^\n\rUpdateTaskRun\x12\".interlock.v1.UpdateTaskRunRequest\x1a#.interlock.v1.UpdateTaskRunResponse\"\x04\xc8\xf3\x18\x02\x12^\n\rDeleteTaskRun\x12\".interlock.v1.DeleteTaskRunRequest\x1a#.interlock.v1.DeleteTaskRunResponse\"\x04\xc8\xf3\x18\x03\x12k\n\x08SetState\x12+.interlock.v1.TaskRunServiceSetStateRequest\x1a,.interlock.v1.TaskRunServiceSetStateResponse\"\x04\xc8\xf3\x18\x02\x12}\n\x0e\x42\x61tchSetStates\x12\x31.interlock.v1.TaskRunServiceBatchSetStatesRequest\x1a\x32.interlock.v1.TaskRunServiceBatchSetStatesResponse\"\x04\xc8\xf3\x18\x02\x12t\n\nListStates\x12-.interlock.v1.TaskRunServiceListStatesRequest\x1a..interlock.v1.TaskRunServiceListStatesResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12\x64\n\x0eGetCachedState\x12#.interlock.v1.GetCachedStateRequest\x1a$.interlock.v1.GetCachedStateResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12t\n\nGetHistory\x12-.interlock.v1.TaskRunServiceGetHistoryRequest\x1a..interlock.v1.TaskRunServiceGetHistoryResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12t\n\nExplainRun\x12-.interlock.v1.TaskRunServiceExplainRunRequest\x1a..interlock.v1.TaskRunServiceExplainRunResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,60 +64,78 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKRUNSERVICE'].methods_by_name['BatchSetStates']._serialized_options = b'\310\363\030\002'
   _globals['_TASKRUNSERVICE'].methods_by_name['ListStates']._loaded_options = None
   _globals['_TASKRUNSERVICE'].methods_by_name['ListStates']._serialized_options = b'\220\002\001\310\363\030\001'
-  _globals['_TASKRUNORDER']._serialized_start=3332
-  _globals['_TASKRUNORDER']._serialized_end=3495
-  _globals['_TASKRUNRETRYPOLICY']._serialized_start=224
-  _globals['_TASKRUNRETRYPOLICY']._serialized_end=331
-  _globals['_TASKRUN']._serialized_start=334
-  _globals['_TASKRUN']._serialized_end=1200
-  _globals['_TASKRUN_LABELSENTRY']._serialized_start=1155
-  _globals['_TASKRUN_LABELSENTRY']._serialized_end=1200
-  _globals['_TASKRUNFILTER']._serialized_start=1203
-  _globals['_TASKRUNFILTER']._serialized_end=1354
-  _globals['_CREATETASKRUNREQUEST']._serialized_start=1357
-  _globals['_CREATETASKRUNREQUEST']._serialized_end=1730
-  _globals['_CREATETASKRUNREQUEST_LABELSENTRY']._serialized_start=1155
-  _globals['_CREATETASKRUNREQUEST_LABELSENTRY']._serialized_end=1200
-  _globals['_CREATETASKRUNRESPONSE']._serialized_start=1732
-  _globals['_CREATETASKRUNRESPONSE']._serialized_end=1813
-  _globals['_BATCHCREATETASKRUNSREQUEST']._serialized_start=1815
-  _globals['_BATCHCREATETASKRUNSREQUEST']._serialized_end=1897
-  _globals['_BATCHCREATETASKRUNSRESPONSE']._serialized_start=1899
-  _globals['_BATCHCREATETASKRUNSRESPONSE']._serialized_end=1982
-  _globals['_CREATETASKRUNOUTCOME']._serialized_start=1984
-  _globals['_CREATETASKRUNOUTCOME']._serialized_end=2099
-  _globals['_GETTASKRUNREQUEST']._serialized_start=2101
-  _globals['_GETTASKRUNREQUEST']._serialized_end=2132
-  _globals['_GETTASKRUNRESPONSE']._serialized_start=2134
-  _globals['_GETTASKRUNRESPONSE']._serialized_end=2195
-  _globals['_LISTTASKRUNSREQUEST']._serialized_start=2198
-  _globals['_LISTTASKRUNSREQUEST']._serialized_end=2349
-  _globals['_LISTTASKRUNSRESPONSE']._serialized_start=2351
-  _globals['_LISTTASKRUNSRESPONSE']._serialized_end=2440
-  _globals['_COUNTTASKRUNSREQUEST']._serialized_start=2442
-  _globals['_COUNTTASKRUNSREQUEST']._serialized_end=2509
-  _globals['_COUNTTASKRUNSRESPONSE']._serialized_start=2511
-  _globals['_COUNTTASKRUNSRESPONSE']._serialized_end=2549
-  _globals['_UPDATETASKRUNREQUEST']._serialized_start=2551
-  _globals['_UPDATETASKRUNREQUEST']._serialized_end=2663
-  _globals['_UPDATETASKRUNRESPONSE']._serialized_start=2665
-  _globals['_UPDATETASKRUNRESPONSE']._serialized_end=2729
-  _globals['_DELETETASKRUNREQUEST']._serialized_start=2731
-  _globals['_DELETETASKRUNREQUEST']._serialized_end=2779
-  _globals['_DELETETASKRUNRESPONSE']._serialized_start=2781
-  _globals['_DELETETASKRUNRESPONSE']._serialized_end=2804
-  _globals['_TASKRUNSERVICESETSTATEREQUEST']._serialized_start=2806
-  _globals['_TASKRUNSERVICESETSTATEREQUEST']._serialized_end=2879
-  _globals['_TASKRUNSERVICESETSTATERESPONSE']._serialized_start=2881
-  _globals['_TASKRUNSERVICESETSTATERESPONSE']._serialized_end=2955
-  _globals['_TASKRUNSERVICEBATCHSETSTATESREQUEST']._serialized_start=2957
-  _globals['_TASKRUNSERVICEBATCHSETSTATESREQUEST']._serialized_end=3037
-  _globals['_TASKRUNSERVICEBATCHSETSTATESRESPONSE']._serialized_start=3039
-  _globals['_TASKRUNSERVICEBATCHSETSTATESRESPONSE']._serialized_end=3126
-  _globals['_TASKRUNSERVICELISTSTATESREQUEST']._serialized_start=3128
-  _globals['_TASKRUNSERVICELISTSTATESREQUEST']._serialized_end=3221
-  _globals['_TASKRUNSERVICELISTSTATESRESPONSE']._serialized_start=3223
-  _globals['_TASKRUNSERVICELISTSTATESRESPONSE']._serialized_end=3329
-  _globals['_TASKRUNSERVICE']._serialized_start=3498
-  _globals['_TASKRUNSERVICE']._serialized_end=4555
+  _globals['_TASKRUNSERVICE'].methods_by_name['GetCachedState']._loaded_options = None
+  _globals['_TASKRUNSERVICE'].methods_by_name['GetCachedState']._serialized_options = b'\220\002\001\310\363\030\001'
+  _globals['_TASKRUNSERVICE'].methods_by_name['GetHistory']._loaded_options = None
+  _globals['_TASKRUNSERVICE'].methods_by_name['GetHistory']._serialized_options = b'\220\002\001\310\363\030\001'
+  _globals['_TASKRUNSERVICE'].methods_by_name['ExplainRun']._loaded_options = None
+  _globals['_TASKRUNSERVICE'].methods_by_name['ExplainRun']._serialized_options = b'\220\002\001\310\363\030\001'
+  _globals['_TASKRUNORDER']._serialized_start=4510
+  _globals['_TASKRUNORDER']._serialized_end=4887
+  _globals['_TASKRUNRETRYPOLICY']._serialized_start=312
+  _globals['_TASKRUNRETRYPOLICY']._serialized_end=442
+  _globals['_TASKRUN']._serialized_start=445
+  _globals['_TASKRUN']._serialized_end=1328
+  _globals['_TASKRUN_LABELSENTRY']._serialized_start=1283
+  _globals['_TASKRUN_LABELSENTRY']._serialized_end=1328
+  _globals['_TASKRUNFILTER']._serialized_start=1331
+  _globals['_TASKRUNFILTER']._serialized_end=1972
+  _globals['_CREATETASKRUNREQUEST']._serialized_start=1975
+  _globals['_CREATETASKRUNREQUEST']._serialized_end=2348
+  _globals['_CREATETASKRUNREQUEST_LABELSENTRY']._serialized_start=1283
+  _globals['_CREATETASKRUNREQUEST_LABELSENTRY']._serialized_end=1328
+  _globals['_CREATETASKRUNRESPONSE']._serialized_start=2350
+  _globals['_CREATETASKRUNRESPONSE']._serialized_end=2431
+  _globals['_BATCHCREATETASKRUNSREQUEST']._serialized_start=2433
+  _globals['_BATCHCREATETASKRUNSREQUEST']._serialized_end=2515
+  _globals['_BATCHCREATETASKRUNSRESPONSE']._serialized_start=2517
+  _globals['_BATCHCREATETASKRUNSRESPONSE']._serialized_end=2600
+  _globals['_CREATETASKRUNOUTCOME']._serialized_start=2602
+  _globals['_CREATETASKRUNOUTCOME']._serialized_end=2717
+  _globals['_GETTASKRUNREQUEST']._serialized_start=2719
+  _globals['_GETTASKRUNREQUEST']._serialized_end=2750
+  _globals['_GETTASKRUNRESPONSE']._serialized_start=2752
+  _globals['_GETTASKRUNRESPONSE']._serialized_end=2813
+  _globals['_LISTTASKRUNSREQUEST']._serialized_start=2816
+  _globals['_LISTTASKRUNSREQUEST']._serialized_end=2967
+  _globals['_LISTTASKRUNSRESPONSE']._serialized_start=2969
+  _globals['_LISTTASKRUNSRESPONSE']._serialized_end=3058
+  _globals['_COUNTTASKRUNSREQUEST']._serialized_start=3060
+  _globals['_COUNTTASKRUNSREQUEST']._serialized_end=3127
+  _globals['_COUNTTASKRUNSRESPONSE']._serialized_start=3129
+  _globals['_COUNTTASKRUNSRESPONSE']._serialized_end=3167
+  _globals['_UPDATETASKRUNREQUEST']._serialized_start=3169
+  _globals['_UPDATETASKRUNREQUEST']._serialized_end=3281
+  _globals['_UPDATETASKRUNRESPONSE']._serialized_start=3283
+  _globals['_UPDATETASKRUNRESPONSE']._serialized_end=3347
+  _globals['_DELETETASKRUNREQUEST']._serialized_start=3349
+  _globals['_DELETETASKRUNREQUEST']._serialized_end=3397
+  _globals['_DELETETASKRUNRESPONSE']._serialized_start=3399
+  _globals['_DELETETASKRUNRESPONSE']._serialized_end=3422
+  _globals['_TASKRUNSERVICESETSTATEREQUEST']._serialized_start=3424
+  _globals['_TASKRUNSERVICESETSTATEREQUEST']._serialized_end=3497
+  _globals['_TASKRUNSERVICESETSTATERESPONSE']._serialized_start=3499
+  _globals['_TASKRUNSERVICESETSTATERESPONSE']._serialized_end=3573
+  _globals['_TASKRUNSERVICEBATCHSETSTATESREQUEST']._serialized_start=3575
+  _globals['_TASKRUNSERVICEBATCHSETSTATESREQUEST']._serialized_end=3655
+  _globals['_TASKRUNSERVICEBATCHSETSTATESRESPONSE']._serialized_start=3657
+  _globals['_TASKRUNSERVICEBATCHSETSTATESRESPONSE']._serialized_end=3744
+  _globals['_TASKRUNSERVICELISTSTATESREQUEST']._serialized_start=3746
+  _globals['_TASKRUNSERVICELISTSTATESREQUEST']._serialized_end=3839
+  _globals['_TASKRUNSERVICELISTSTATESRESPONSE']._serialized_start=3841
+  _globals['_TASKRUNSERVICELISTSTATESRESPONSE']._serialized_end=3947
+  _globals['_GETCACHEDSTATEREQUEST']._serialized_start=3949
+  _globals['_GETCACHEDSTATEREQUEST']._serialized_end=3991
+  _globals['_GETCACHEDSTATERESPONSE']._serialized_start=3993
+  _globals['_GETCACHEDSTATERESPONSE']._serialized_end=4074
+  _globals['_TASKRUNSERVICEGETHISTORYREQUEST']._serialized_start=4077
+  _globals['_TASKRUNSERVICEGETHISTORYREQUEST']._serialized_end=4294
+  _globals['_TASKRUNSERVICEGETHISTORYRESPONSE']._serialized_start=4296
+  _globals['_TASKRUNSERVICEGETHISTORYRESPONSE']._serialized_end=4376
+  _globals['_TASKRUNSERVICEEXPLAINRUNREQUEST']._serialized_start=4378
+  _globals['_TASKRUNSERVICEEXPLAINRUNREQUEST']._serialized_end=4423
+  _globals['_TASKRUNSERVICEEXPLAINRUNRESPONSE']._serialized_start=4425
+  _globals['_TASKRUNSERVICEEXPLAINRUNRESPONSE']._serialized_end=4507
+  _globals['_TASKRUNSERVICE']._serialized_start=4890
+  _globals['_TASKRUNSERVICE']._serialized_end=6285
 # @@protoc_insertion_point(module_scope)

@@ -13,6 +13,9 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import interlock.v1.error_pb2
+import interlock.v1.explanation_pb2
+import interlock.v1.filter_pb2
+import interlock.v1.history_pb2
 import interlock.v1.state_pb2
 import sys
 import typing
@@ -38,6 +41,18 @@ class _TaskRunOrderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """By when they were first due, the earliest first."""
     TASK_RUN_ORDER_EXPECTED_START_TIME_DESC: _TaskRunOrder.ValueType  # 3
     """By when they were first due, the latest first."""
+    TASK_RUN_ORDER_START_TIME_ASC: _TaskRunOrder.ValueType  # 4
+    """By when they started, or are due to, the earliest first."""
+    TASK_RUN_ORDER_START_TIME_DESC: _TaskRunOrder.ValueType  # 5
+    """By when they started, or are due to, the latest first."""
+    TASK_RUN_ORDER_END_TIME_DESC: _TaskRunOrder.ValueType  # 6
+    """By when they ended, the latest first; those that have not come last."""
+    TASK_RUN_ORDER_NEXT_SCHEDULED_START_TIME_ASC: _TaskRunOrder.ValueType  # 7
+    """By when they are due, the earliest first; those that are not SCHEDULED come last."""
+    TASK_RUN_ORDER_NAME_ASC: _TaskRunOrder.ValueType  # 8
+    """By name, by code point."""
+    TASK_RUN_ORDER_NAME_DESC: _TaskRunOrder.ValueType  # 9
+    """By name, by code point, the last first."""
 
 class TaskRunOrder(_TaskRunOrder, metaclass=_TaskRunOrderEnumTypeWrapper):
     """How task runs are ordered. Ties are broken by id, so that pages never overlap."""
@@ -50,6 +65,18 @@ TASK_RUN_ORDER_EXPECTED_START_TIME_ASC: TaskRunOrder.ValueType  # 2
 """By when they were first due, the earliest first."""
 TASK_RUN_ORDER_EXPECTED_START_TIME_DESC: TaskRunOrder.ValueType  # 3
 """By when they were first due, the latest first."""
+TASK_RUN_ORDER_START_TIME_ASC: TaskRunOrder.ValueType  # 4
+"""By when they started, or are due to, the earliest first."""
+TASK_RUN_ORDER_START_TIME_DESC: TaskRunOrder.ValueType  # 5
+"""By when they started, or are due to, the latest first."""
+TASK_RUN_ORDER_END_TIME_DESC: TaskRunOrder.ValueType  # 6
+"""By when they ended, the latest first; those that have not come last."""
+TASK_RUN_ORDER_NEXT_SCHEDULED_START_TIME_ASC: TaskRunOrder.ValueType  # 7
+"""By when they are due, the earliest first; those that are not SCHEDULED come last."""
+TASK_RUN_ORDER_NAME_ASC: TaskRunOrder.ValueType  # 8
+"""By name, by code point."""
+TASK_RUN_ORDER_NAME_DESC: TaskRunOrder.ValueType  # 9
+"""By name, by code point, the last first."""
 Global___TaskRunOrder: typing_extensions.TypeAlias = TaskRunOrder
 
 @typing.final
@@ -61,11 +88,16 @@ class TaskRunRetryPolicy(google.protobuf.message.Message):
     MAX_RETRIES_FIELD_NUMBER: builtins.int
     DELAYS_FIELD_NUMBER: builtins.int
     JITTER_FACTOR_FIELD_NUMBER: builtins.int
+    RETRY_CRASHES_FIELD_NUMBER: builtins.int
     max_retries: builtins.int
     """How often it may be tried again, 0 to 10,000."""
     jitter_factor: builtins.float
     """Spreads each delay at random so that many do not return at once: the mean stays about the delay,
     and none is longer than the delay times (1 + jitter_factor). 0 to 10; 0: as given.
+    """
+    retry_crashes: builtins.bool
+    """A run whose heartbeats cease is scheduled again, as after a failure, while it has retries left;
+    else it crashes.
     """
     @property
     def delays(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[google.protobuf.duration_pb2.Duration]:
@@ -79,8 +111,9 @@ class TaskRunRetryPolicy(google.protobuf.message.Message):
         max_retries: builtins.int = ...,
         delays: collections.abc.Iterable[google.protobuf.duration_pb2.Duration] | None = ...,
         jitter_factor: builtins.float = ...,
+        retry_crashes: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["delays", b"delays", "jitter_factor", b"jitter_factor", "max_retries", b"max_retries"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["delays", b"delays", "jitter_factor", b"jitter_factor", "max_retries", b"max_retries", "retry_crashes", b"retry_crashes"]) -> None: ...
 
 Global___TaskRunRetryPolicy: typing_extensions.TypeAlias = TaskRunRetryPolicy
 
@@ -129,6 +162,7 @@ class TaskRun(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     ETAG_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The id, a UUID."""
     flow_run_id: builtins.str
@@ -149,6 +183,8 @@ class TaskRun(google.protobuf.message.Message):
     """The version of the task's code."""
     etag: builtins.str
     """Changes with every change of the run; sent along with an update, it guards against lost ones."""
+    version: builtins.int
+    """Grows with every change of the run; see `Proposal.expected_version`."""
     @property
     def state(self) -> interlock.v1.state_pb2.State:
         """The current state; unset: none yet."""
@@ -227,15 +263,18 @@ class TaskRun(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         etag: builtins.str = ...,
+        version: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "estimated_run_time", b"estimated_run_time", "expected_start_time", b"expected_start_time", "lateness", b"lateness", "next_scheduled_start_time", b"next_scheduled_start_time", "retry_policy", b"retry_policy", "start_time", b"start_time", "state", b"state", "total_run_time", b"total_run_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "dynamic_key", b"dynamic_key", "end_time", b"end_time", "estimated_run_time", b"estimated_run_time", "etag", b"etag", "expected_start_time", b"expected_start_time", "flow_run_id", b"flow_run_id", "flow_run_run_count", b"flow_run_run_count", "id", b"id", "inputs_json", b"inputs_json", "labels", b"labels", "lateness", b"lateness", "name", b"name", "next_scheduled_start_time", b"next_scheduled_start_time", "retry_policy", b"retry_policy", "run_count", b"run_count", "start_time", b"start_time", "state", b"state", "tags", b"tags", "task_key", b"task_key", "task_version", b"task_version", "total_run_time", b"total_run_time", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "dynamic_key", b"dynamic_key", "end_time", b"end_time", "estimated_run_time", b"estimated_run_time", "etag", b"etag", "expected_start_time", b"expected_start_time", "flow_run_id", b"flow_run_id", "flow_run_run_count", b"flow_run_run_count", "id", b"id", "inputs_json", b"inputs_json", "labels", b"labels", "lateness", b"lateness", "name", b"name", "next_scheduled_start_time", b"next_scheduled_start_time", "retry_policy", b"retry_policy", "run_count", b"run_count", "start_time", b"start_time", "state", b"state", "tags", b"tags", "task_key", b"task_key", "task_version", b"task_version", "total_run_time", b"total_run_time", "update_time", b"update_time", "version", b"version"]) -> None: ...
 
 Global___TaskRun: typing_extensions.TypeAlias = TaskRun
 
 @typing.final
 class TaskRunFilter(google.protobuf.message.Message):
-    """Which task runs: those that meet every condition given."""
+    """Which task runs: those that meet every condition given. A list has 500 values at the most; groups
+    may stand in groups, three deep, and all of a filter together has 50 conditions at the most.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -245,6 +284,23 @@ class TaskRunFilter(google.protobuf.message.Message):
     STATE_TYPES_FIELD_NUMBER: builtins.int
     STATE_NAMES_FIELD_NUMBER: builtins.int
     TASK_KEYS_FIELD_NUMBER: builtins.int
+    HAS_FLOW_RUN_FIELD_NUMBER: builtins.int
+    HAS_SUBFLOW_FIELD_NUMBER: builtins.int
+    NAME_CONTAINS_FIELD_NUMBER: builtins.int
+    TAGS_FIELD_NUMBER: builtins.int
+    EXPECTED_START_TIME_FIELD_NUMBER: builtins.int
+    NEXT_SCHEDULED_START_TIME_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    ALL_OF_FIELD_NUMBER: builtins.int
+    ANY_OF_FIELD_NUMBER: builtins.int
+    NONE_OF_FIELD_NUMBER: builtins.int
+    has_flow_run: builtins.bool
+    """True: only task runs that are part of a flow run; false: only others."""
+    has_subflow: builtins.bool
+    """True: only task runs that track a subflow; false: only others."""
+    name_contains: builtins.str
+    """This text is part of the name. Case does not matter; no character is a wildcard."""
     @property
     def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Any of these ids."""
@@ -269,6 +325,38 @@ class TaskRunFilter(google.protobuf.message.Message):
     def task_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Of any of these task keys."""
 
+    @property
+    def tags(self) -> interlock.v1.filter_pb2.TagFilter:
+        """By tags."""
+
+    @property
+    def expected_start_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it was first due."""
+
+    @property
+    def next_scheduled_start_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it is due, while it is SCHEDULED."""
+
+    @property
+    def start_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it started."""
+
+    @property
+    def end_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it ended."""
+
+    @property
+    def all_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TaskRunFilter]:
+        """Meets each of these."""
+
+    @property
+    def any_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TaskRunFilter]:
+        """Meets at least one of these."""
+
+    @property
+    def none_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TaskRunFilter]:
+        """Meets none of these."""
+
     def __init__(
         self,
         *,
@@ -278,8 +366,24 @@ class TaskRunFilter(google.protobuf.message.Message):
         state_types: collections.abc.Iterable[interlock.v1.state_pb2.StateType.ValueType] | None = ...,
         state_names: collections.abc.Iterable[builtins.str] | None = ...,
         task_keys: collections.abc.Iterable[builtins.str] | None = ...,
+        has_flow_run: builtins.bool | None = ...,
+        has_subflow: builtins.bool | None = ...,
+        name_contains: builtins.str = ...,
+        tags: interlock.v1.filter_pb2.TagFilter | None = ...,
+        expected_start_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        next_scheduled_start_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        start_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        end_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        all_of: collections.abc.Iterable[Global___TaskRunFilter] | None = ...,
+        any_of: collections.abc.Iterable[Global___TaskRunFilter] | None = ...,
+        none_of: collections.abc.Iterable[Global___TaskRunFilter] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["flow_run_ids", b"flow_run_ids", "ids", b"ids", "names", b"names", "state_names", b"state_names", "state_types", b"state_types", "task_keys", b"task_keys"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_has_flow_run", b"_has_flow_run", "_has_subflow", b"_has_subflow", "end_time", b"end_time", "expected_start_time", b"expected_start_time", "has_flow_run", b"has_flow_run", "has_subflow", b"has_subflow", "next_scheduled_start_time", b"next_scheduled_start_time", "start_time", b"start_time", "tags", b"tags"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_has_flow_run", b"_has_flow_run", "_has_subflow", b"_has_subflow", "all_of", b"all_of", "any_of", b"any_of", "end_time", b"end_time", "expected_start_time", b"expected_start_time", "flow_run_ids", b"flow_run_ids", "has_flow_run", b"has_flow_run", "has_subflow", b"has_subflow", "ids", b"ids", "name_contains", b"name_contains", "names", b"names", "next_scheduled_start_time", b"next_scheduled_start_time", "none_of", b"none_of", "start_time", b"start_time", "state_names", b"state_names", "state_types", b"state_types", "tags", b"tags", "task_keys", b"task_keys"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_has_flow_run", b"_has_flow_run"]) -> typing.Literal["has_flow_run"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_has_subflow", b"_has_subflow"]) -> typing.Literal["has_subflow"] | None: ...
 
 Global___TaskRunFilter: typing_extensions.TypeAlias = TaskRunFilter
 
@@ -813,3 +917,144 @@ class TaskRunServiceListStatesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "transitions", b"transitions"]) -> None: ...
 
 Global___TaskRunServiceListStatesResponse: typing_extensions.TypeAlias = TaskRunServiceListStatesResponse
+
+@typing.final
+class GetCachedStateRequest(google.protobuf.message.Message):
+    """Asks for the state that a cache key stands for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CACHE_KEY_FIELD_NUMBER: builtins.int
+    cache_key: builtins.str
+    """The cache key. Required."""
+    def __init__(
+        self,
+        *,
+        cache_key: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cache_key", b"cache_key"]) -> None: ...
+
+Global___GetCachedStateRequest: typing_extensions.TypeAlias = GetCachedStateRequest
+
+@typing.final
+class GetCachedStateResponse(google.protobuf.message.Message):
+    """The state that a cache key stands for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    TASK_RUN_ID_FIELD_NUMBER: builtins.int
+    task_run_id: builtins.str
+    """The task run that reached it."""
+    @property
+    def state(self) -> interlock.v1.state_pb2.State:
+        """The COMPLETED state."""
+
+    def __init__(
+        self,
+        *,
+        state: interlock.v1.state_pb2.State | None = ...,
+        task_run_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["state", b"state"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["state", b"state", "task_run_id", b"task_run_id"]) -> None: ...
+
+Global___GetCachedStateResponse: typing_extensions.TypeAlias = GetCachedStateResponse
+
+@typing.final
+class TaskRunServiceGetHistoryRequest(google.protobuf.message.Message):
+    """Asks for counts of task runs by time and state."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    INTERVAL_FIELD_NUMBER: builtins.int
+    @property
+    def filter(self) -> Global___TaskRunFilter:
+        """Which task runs; unset: all."""
+
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Where the first bucket begins. Required."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Where the last bucket ends: it is moved on to the next whole interval. Required."""
+
+    @property
+    def interval(self) -> google.protobuf.duration_pb2.Duration:
+        """How long each bucket is, a second at least. Required."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___TaskRunFilter | None = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        interval: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["end_time", b"end_time", "filter", b"filter", "interval", b"interval", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["end_time", b"end_time", "filter", b"filter", "interval", b"interval", "start_time", b"start_time"]) -> None: ...
+
+Global___TaskRunServiceGetHistoryRequest: typing_extensions.TypeAlias = TaskRunServiceGetHistoryRequest
+
+@typing.final
+class TaskRunServiceGetHistoryResponse(google.protobuf.message.Message):
+    """Counts of task runs by time and state."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BUCKETS_FIELD_NUMBER: builtins.int
+    @property
+    def buckets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[interlock.v1.history_pb2.HistoryBucket]:
+        """The buckets in the order of time, those without runs included."""
+
+    def __init__(
+        self,
+        *,
+        buckets: collections.abc.Iterable[interlock.v1.history_pb2.HistoryBucket] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["buckets", b"buckets"]) -> None: ...
+
+Global___TaskRunServiceGetHistoryResponse: typing_extensions.TypeAlias = TaskRunServiceGetHistoryResponse
+
+@typing.final
+class TaskRunServiceExplainRunRequest(google.protobuf.message.Message):
+    """Asks what a task run waits for, or why it ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """The task run's id. Required."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id"]) -> None: ...
+
+Global___TaskRunServiceExplainRunRequest: typing_extensions.TypeAlias = TaskRunServiceExplainRunRequest
+
+@typing.final
+class TaskRunServiceExplainRunResponse(google.protobuf.message.Message):
+    """What a task run waits for, or why it ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: builtins.int
+    @property
+    def explanation(self) -> interlock.v1.explanation_pb2.Explanation:
+        """The explanation."""
+
+    def __init__(
+        self,
+        *,
+        explanation: interlock.v1.explanation_pb2.Explanation | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["explanation", b"explanation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["explanation", b"explanation"]) -> None: ...
+
+Global___TaskRunServiceExplainRunResponse: typing_extensions.TypeAlias = TaskRunServiceExplainRunResponse

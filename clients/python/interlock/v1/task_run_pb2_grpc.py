@@ -85,6 +85,21 @@ class TaskRunServiceStub(object):
                 request_serializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceListStatesRequest.SerializeToString,
                 response_deserializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceListStatesResponse.FromString,
                 _registered_method=True)
+        self.GetCachedState = channel.unary_unary(
+                '/interlock.v1.TaskRunService/GetCachedState',
+                request_serializer=interlock_dot_v1_dot_task__run__pb2.GetCachedStateRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_task__run__pb2.GetCachedStateResponse.FromString,
+                _registered_method=True)
+        self.GetHistory = channel.unary_unary(
+                '/interlock.v1.TaskRunService/GetHistory',
+                request_serializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceGetHistoryRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceGetHistoryResponse.FromString,
+                _registered_method=True)
+        self.ExplainRun = channel.unary_unary(
+                '/interlock.v1.TaskRunService/ExplainRun',
+                request_serializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceExplainRunRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceExplainRunResponse.FromString,
+                _registered_method=True)
 
 
 class TaskRunServiceServicer(object):
@@ -177,6 +192,31 @@ class TaskRunServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCachedState(self, request, context):
+        """Answers the COMPLETED state that a task run with this cache key would be answered when it is
+        proposed RUNNING. Errors: NOT_FOUND `CACHE_ENTRY_NOT_FOUND` where there is none, or it expired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """Counts runs by time and state: for charts of what was, is and will be due.
+
+        A run counts in the bucket of the time at which it was first due. Errors: INVALID_ARGUMENT for
+        an interval below a second, and for more than 500 buckets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainRun(self, request, context):
+        """Tells what a run waits for, or why it ended as it did. Errors: NOT_FOUND `TASK_RUN_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskRunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -229,6 +269,21 @@ def add_TaskRunServiceServicer_to_server(servicer, server):
                     servicer.ListStates,
                     request_deserializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceListStatesRequest.FromString,
                     response_serializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceListStatesResponse.SerializeToString,
+            ),
+            'GetCachedState': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCachedState,
+                    request_deserializer=interlock_dot_v1_dot_task__run__pb2.GetCachedStateRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_task__run__pb2.GetCachedStateResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceGetHistoryRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceGetHistoryResponse.SerializeToString,
+            ),
+            'ExplainRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRun,
+                    request_deserializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceExplainRunRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_task__run__pb2.TaskRunServiceExplainRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -502,6 +557,87 @@ class TaskRunService(object):
             '/interlock.v1.TaskRunService/ListStates',
             interlock_dot_v1_dot_task__run__pb2.TaskRunServiceListStatesRequest.SerializeToString,
             interlock_dot_v1_dot_task__run__pb2.TaskRunServiceListStatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCachedState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.TaskRunService/GetCachedState',
+            interlock_dot_v1_dot_task__run__pb2.GetCachedStateRequest.SerializeToString,
+            interlock_dot_v1_dot_task__run__pb2.GetCachedStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.TaskRunService/GetHistory',
+            interlock_dot_v1_dot_task__run__pb2.TaskRunServiceGetHistoryRequest.SerializeToString,
+            interlock_dot_v1_dot_task__run__pb2.TaskRunServiceGetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.TaskRunService/ExplainRun',
+            interlock_dot_v1_dot_task__run__pb2.TaskRunServiceExplainRunRequest.SerializeToString,
+            interlock_dot_v1_dot_task__run__pb2.TaskRunServiceExplainRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -185,7 +185,55 @@ _TaskRunServiceListStatesType = typing_extensions.TypeVar(
     ],
 )
 
-class TaskRunServiceStub(typing.Generic[_TaskRunServiceCreateTaskRunType, _TaskRunServiceBatchCreateTaskRunsType, _TaskRunServiceGetTaskRunType, _TaskRunServiceListTaskRunsType, _TaskRunServiceCountTaskRunsType, _TaskRunServiceUpdateTaskRunType, _TaskRunServiceDeleteTaskRunType, _TaskRunServiceSetStateType, _TaskRunServiceBatchSetStatesType, _TaskRunServiceListStatesType]):
+_TaskRunServiceGetCachedStateType = typing_extensions.TypeVar(
+    '_TaskRunServiceGetCachedStateType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.GetCachedStateRequest,
+        interlock.v1.task_run_pb2.GetCachedStateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.GetCachedStateRequest,
+        interlock.v1.task_run_pb2.GetCachedStateResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.GetCachedStateRequest,
+        interlock.v1.task_run_pb2.GetCachedStateResponse,
+    ],
+)
+
+_TaskRunServiceGetHistoryType = typing_extensions.TypeVar(
+    '_TaskRunServiceGetHistoryType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.TaskRunServiceGetHistoryRequest,
+        interlock.v1.task_run_pb2.TaskRunServiceGetHistoryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.TaskRunServiceGetHistoryRequest,
+        interlock.v1.task_run_pb2.TaskRunServiceGetHistoryResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.TaskRunServiceGetHistoryRequest,
+        interlock.v1.task_run_pb2.TaskRunServiceGetHistoryResponse,
+    ],
+)
+
+_TaskRunServiceExplainRunType = typing_extensions.TypeVar(
+    '_TaskRunServiceExplainRunType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.TaskRunServiceExplainRunRequest,
+        interlock.v1.task_run_pb2.TaskRunServiceExplainRunResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.TaskRunServiceExplainRunRequest,
+        interlock.v1.task_run_pb2.TaskRunServiceExplainRunResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.TaskRunServiceExplainRunRequest,
+        interlock.v1.task_run_pb2.TaskRunServiceExplainRunResponse,
+    ],
+)
+
+class TaskRunServiceStub(typing.Generic[_TaskRunServiceCreateTaskRunType, _TaskRunServiceBatchCreateTaskRunsType, _TaskRunServiceGetTaskRunType, _TaskRunServiceListTaskRunsType, _TaskRunServiceCountTaskRunsType, _TaskRunServiceUpdateTaskRunType, _TaskRunServiceDeleteTaskRunType, _TaskRunServiceSetStateType, _TaskRunServiceBatchSetStatesType, _TaskRunServiceListStatesType, _TaskRunServiceGetCachedStateType, _TaskRunServiceGetHistoryType, _TaskRunServiceExplainRunType]):
     """Keeps task runs and decides their transitions."""
 
     @typing.overload
@@ -230,6 +278,18 @@ class TaskRunServiceStub(typing.Generic[_TaskRunServiceCreateTaskRunType, _TaskR
             interlock.v1.task_run_pb2.TaskRunServiceListStatesRequest,
             interlock.v1.task_run_pb2.TaskRunServiceListStatesResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.task_run_pb2.GetCachedStateRequest,
+            interlock.v1.task_run_pb2.GetCachedStateResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.task_run_pb2.TaskRunServiceGetHistoryRequest,
+            interlock.v1.task_run_pb2.TaskRunServiceGetHistoryResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.task_run_pb2.TaskRunServiceExplainRunRequest,
+            interlock.v1.task_run_pb2.TaskRunServiceExplainRunResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -273,6 +333,18 @@ class TaskRunServiceStub(typing.Generic[_TaskRunServiceCreateTaskRunType, _TaskR
         grpc.aio.UnaryUnaryMultiCallable[
             interlock.v1.task_run_pb2.TaskRunServiceListStatesRequest,
             interlock.v1.task_run_pb2.TaskRunServiceListStatesResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.task_run_pb2.GetCachedStateRequest,
+            interlock.v1.task_run_pb2.GetCachedStateResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.task_run_pb2.TaskRunServiceGetHistoryRequest,
+            interlock.v1.task_run_pb2.TaskRunServiceGetHistoryResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.task_run_pb2.TaskRunServiceExplainRunRequest,
+            interlock.v1.task_run_pb2.TaskRunServiceExplainRunResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -328,6 +400,21 @@ class TaskRunServiceStub(typing.Generic[_TaskRunServiceCreateTaskRunType, _TaskR
     Errors: NOT_FOUND `TASK_RUN_NOT_FOUND`.
     """
 
+    GetCachedState: _TaskRunServiceGetCachedStateType
+    """Answers the COMPLETED state that a task run with this cache key would be answered when it is
+    proposed RUNNING. Errors: NOT_FOUND `CACHE_ENTRY_NOT_FOUND` where there is none, or it expired.
+    """
+
+    GetHistory: _TaskRunServiceGetHistoryType
+    """Counts runs by time and state: for charts of what was, is and will be due.
+
+    A run counts in the bucket of the time at which it was first due. Errors: INVALID_ARGUMENT for
+    an interval below a second, and for more than 500 buckets.
+    """
+
+    ExplainRun: _TaskRunServiceExplainRunType
+    """Tells what a run waits for, or why it ended as it did. Errors: NOT_FOUND `TASK_RUN_NOT_FOUND`."""
+
 TaskRunServiceAsyncStub: typing_extensions.TypeAlias = TaskRunServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         interlock.v1.task_run_pb2.CreateTaskRunRequest,
@@ -368,6 +455,18 @@ TaskRunServiceAsyncStub: typing_extensions.TypeAlias = TaskRunServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         interlock.v1.task_run_pb2.TaskRunServiceListStatesRequest,
         interlock.v1.task_run_pb2.TaskRunServiceListStatesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.GetCachedStateRequest,
+        interlock.v1.task_run_pb2.GetCachedStateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.TaskRunServiceGetHistoryRequest,
+        interlock.v1.task_run_pb2.TaskRunServiceGetHistoryResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.task_run_pb2.TaskRunServiceExplainRunRequest,
+        interlock.v1.task_run_pb2.TaskRunServiceExplainRunResponse,
     ],
 ]
 
@@ -475,5 +574,35 @@ class TaskRunServiceServicer(metaclass=abc.ABCMeta):
 
         Errors: NOT_FOUND `TASK_RUN_NOT_FOUND`.
         """
+
+    @abc.abstractmethod
+    def GetCachedState(
+        self,
+        request: interlock.v1.task_run_pb2.GetCachedStateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.task_run_pb2.GetCachedStateResponse, collections.abc.Awaitable[interlock.v1.task_run_pb2.GetCachedStateResponse]]:
+        """Answers the COMPLETED state that a task run with this cache key would be answered when it is
+        proposed RUNNING. Errors: NOT_FOUND `CACHE_ENTRY_NOT_FOUND` where there is none, or it expired.
+        """
+
+    @abc.abstractmethod
+    def GetHistory(
+        self,
+        request: interlock.v1.task_run_pb2.TaskRunServiceGetHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.task_run_pb2.TaskRunServiceGetHistoryResponse, collections.abc.Awaitable[interlock.v1.task_run_pb2.TaskRunServiceGetHistoryResponse]]:
+        """Counts runs by time and state: for charts of what was, is and will be due.
+
+        A run counts in the bucket of the time at which it was first due. Errors: INVALID_ARGUMENT for
+        an interval below a second, and for more than 500 buckets.
+        """
+
+    @abc.abstractmethod
+    def ExplainRun(
+        self,
+        request: interlock.v1.task_run_pb2.TaskRunServiceExplainRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.task_run_pb2.TaskRunServiceExplainRunResponse, collections.abc.Awaitable[interlock.v1.task_run_pb2.TaskRunServiceExplainRunResponse]]:
+        """Tells what a run waits for, or why it ended as it did. Errors: NOT_FOUND `TASK_RUN_NOT_FOUND`."""
 
 def add_TaskRunServiceServicer_to_server(servicer: TaskRunServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
