@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from interlock_server.rules.flow_runs import FLOW_RUN_POLICY, MINIMAL_FLOW_RUN_POLICY
+from interlock_server.rules.effects import entered
+from interlock_server.rules.flow_runs import (
+    FLOW_RUN_POLICY,
+    LATE_FLOW_RUN_POLICY,
+    MINIMAL_FLOW_RUN_POLICY,
+)
 from interlock_server.rules.frame import Transition, Verdict
 from interlock_server.rules.runs import Progress, RetryPolicy, RetryType
 from interlock_server.rules.states import TERMINAL, StateType
@@ -14,6 +19,8 @@ from tests.rules.transitions import KEPT, NOW, SECOND, draft, state, transition
 
 S = StateType
 RETRIES = RetryPolicy(2, (30 * SECOND,))
+LATE = draft(S.SCHEDULED, "Late")
+SUSPEND = draft(S.PAUSED, "Suspended", pause_reschedule=True)
 
 ROWS: list[tuple[str, Transition, Verdict, str]] = [
     *[
@@ -58,6 +65,75 @@ ROWS: list[tuple[str, Transition, Verdict, str]] = [
         Verdict.REJECT,
         "RETRYING",
     ),
+    *[
+        ("cancelling_ends_in_cancelled", transition(S.CANCELLING, to), Verdict.REJECT, "CANCELLING")
+        for to in S
+        if to is not S.CANCELLED
+    ],
+    *[
+        ("nothing_to_cancel", transition(current, S.CANCELLING), Verdict.REJECT, "NOTHING_RUNNING")
+        for current in (state(S.SCHEDULED), state(S.PAUSED, pause_reschedule=True))
+    ],
+    (
+        "nothing_to_cancel",
+        transition(state(S.SCHEDULED, "Resuming"), S.CANCELLING, has_infrastructure=True),
+        Verdict.REJECT,
+        "NOTHING_RUNNING",
+    ),
+    *[
+        ("one_worker_takes_a_run", transition(current, to), Verdict.ABORT, "ALREADY_TAKEN")
+        for current, to in (
+            (state(S.PENDING), draft(S.PENDING)),
+            (state(S.PENDING, "Submitting"), draft(S.PENDING)),
+            (state(S.PENDING, "Submitting"), draft(S.PENDING, "Submitting")),
+            (state(S.RUNNING), draft(S.PENDING, "Submitting")),
+            (state(S.CANCELLED), draft(S.PENDING)),
+        )
+    ],
+    *[
+        ("only_what_is_scheduled_is_late", transition(current, LATE), Verdict.REJECT, reason)
+        for current, reason in (
+            (state(S.PENDING), "NOT_SCHEDULED"),
+            (state(S.RUNNING), "NOT_SCHEDULED"),
+            (state(S.SCHEDULED, "Late"), "ALREADY_LATE"),
+        )
+    ],
+    ("pausing", transition(None, S.PAUSED), Verdict.ABORT, "NO_STATE"),
+    *[
+        ("pausing", transition(current, S.PAUSED), Verdict.REJECT, "NOT_RUNNING")
+        for current in (S.SCHEDULED, S.PENDING, S.PAUSED)
+    ],
+    (
+        "pausing",
+        transition(
+            S.RUNNING, draft(S.PAUSED, pause_key="gate"), progress=Progress(pause_keys=("gate",))
+        ),
+        Verdict.REJECT,
+        "PAUSE_FIRED",
+    ),
+    (
+        "pausing",
+        transition(S.RUNNING, SUSPEND, is_subflow=True, has_deployment=True),
+        Verdict.ABORT,
+        "SUBFLOW",
+    ),
+    ("pausing", transition(S.RUNNING, SUSPEND), Verdict.ABORT, "NO_DEPLOYMENT"),
+    ("resuming", transition(S.PAUSED, S.PENDING), Verdict.REJECT, "NOT_RESUMABLE"),
+    (
+        "resuming",
+        transition(state(S.PAUSED, pause_reschedule=True), S.RUNNING),
+        Verdict.REJECT,
+        "NO_DEPLOYMENT",
+    ),
+    *[
+        (
+            "resuming",
+            transition(state(S.PAUSED, pause_timeout=NOW - 1), to),
+            Verdict.REJECT,
+            "PAUSE_EXPIRED",
+        )
+        for to in (S.RUNNING, S.SCHEDULED, S.COMPLETED)
+    ],
 ]
 
 
@@ -85,6 +161,21 @@ ACCEPTED = [
     transition(S.RUNNING, S.FAILED, retry=RETRIES, progress=Progress(run_count=3)),
     # Only what runs is tried again.
     transition(S.PENDING, S.FAILED, retry=RETRIES, progress=Progress(run_count=1)),
+    transition(S.CANCELLING, S.CANCELLED),
+    transition(S.RUNNING, S.CANCELLING),
+    transition(S.PAUSED, S.CANCELLING),
+    # Someone has to stop what carries it.
+    transition(S.SCHEDULED, S.CANCELLING, has_infrastructure=True),
+    transition(S.PENDING, draft(S.PENDING, "Submitting")),
+    transition(state(S.PENDING, "Submitting"), draft(S.PENDING, "InfrastructurePending")),
+    transition(S.COMPLETED, S.PENDING),
+    transition(S.SCHEDULED, LATE),
+    transition(S.RUNNING, S.PAUSED),
+    transition(S.RUNNING, SUSPEND, has_deployment=True),
+    transition(S.PAUSED, S.RUNNING),
+    transition(state(S.PAUSED, pause_timeout=NOW + 1), S.RUNNING),
+    transition(state(S.PAUSED, pause_timeout=NOW - 1), S.CANCELLING),
+    transition(state(S.PAUSED, pause_reschedule=True), S.SCHEDULED, has_deployment=True),
 ]
 
 
@@ -136,8 +227,80 @@ def test_starting_again_by_hand_starts_a_fresh_attempt() -> None:
     assert FLOW_RUN_POLICY.decide(scheduled).progress.retry_type is RetryType.RESCHEDULE
 
 
-def test_force_passes_all_rules_but_the_persisted_result() -> None:
+def test_force_passes_all_rules_but_the_persisted_result_and_that_nothing_runs() -> None:
     for rule, proposed, _, _ in ROWS:
         keeps = rule == "keep_the_result" and proposed.proposed.type is S.COMPLETED
-        expected = Verdict.REJECT if keeps else Verdict.ACCEPT
+        expected = Verdict.REJECT if keeps or rule == "nothing_to_cancel" else Verdict.ACCEPT
         assert MINIMAL_FLOW_RUN_POLICY.decide(proposed).verdict is expected
+
+
+def test_what_was_not_running_is_cancelled_with_the_cancellers_words() -> None:
+    asked = replace(draft(S.CANCELLING), message="not needed any more")
+    written = FLOW_RUN_POLICY.decide(transition(S.SCHEDULED, asked)).write
+    assert written == replace(draft(S.CANCELLED), message="not needed any more")
+
+
+def test_who_has_taken_a_run_keeps_its_time_as_it_tells_how_far_it_is() -> None:
+    taken = state(S.PENDING, "Submitting", scheduled_time=NOW + SECOND)
+    moved = FLOW_RUN_POLICY.decide(transition(taken, draft(S.PENDING, "InfrastructurePending")))
+    assert moved.write is not None
+    assert moved.write.details.scheduled_time == NOW + SECOND
+
+
+def test_a_pause_remembers_its_key_and_a_resume_counts_as_no_new_run() -> None:
+    running = Progress(run_count=1, pause_keys=("first",))
+    gate = draft(S.PAUSED, pause_key="gate")
+    paused = FLOW_RUN_POLICY.decide(transition(S.RUNNING, gate, progress=running)).progress
+    assert paused.pause_keys == ("first", "gate")
+    resumed = FLOW_RUN_POLICY.decide(transition(S.PAUSED, S.RUNNING, progress=paused))
+    assert resumed.progress.resuming
+    assert resumed.write is not None
+    after = entered(resumed.progress, state(S.PAUSED), resumed.write, NOW)
+    assert (after.run_count, after.resuming) == (1, False)
+
+
+def test_a_refused_resume_leaves_no_trace() -> None:
+    before = Progress(run_count=1)
+    for current, to in (
+        (state(S.PAUSED), S.PENDING),
+        (state(S.PAUSED, pause_reschedule=True), S.RUNNING),
+    ):
+        decision = FLOW_RUN_POLICY.decide(transition(current, to, progress=before))
+        assert (decision.write, decision.progress) == (None, before)
+
+
+def test_a_pause_that_is_over_ends_in_failure() -> None:
+    over = transition(state(S.PAUSED, pause_timeout=NOW - 1), S.RUNNING)
+    written = FLOW_RUN_POLICY.decide(over).write
+    assert written is not None
+    assert (written.type, written.name) == (S.FAILED, "Failed")
+    assert written.message
+
+
+def test_late_runs_are_marked_whatever_else_is_so() -> None:
+    late = LATE_FLOW_RUN_POLICY.decide(transition(S.SCHEDULED, LATE))
+    assert late.verdict is Verdict.ACCEPT
+    again = LATE_FLOW_RUN_POLICY.decide(transition(state(S.SCHEDULED, "Late"), LATE))
+    assert (again.verdict, again.reason, again.write) == (Verdict.REJECT, "ALREADY_LATE", None)
+
+
+T, R, W, A = Verdict.ACCEPT, Verdict.REJECT, Verdict.WAIT, Verdict.ABORT
+GLANCE = {
+    # To SCHEDULED, PENDING, RUNNING, PAUSED, CANCELLING, CANCELLED, COMPLETED, FAILED, CRASHED:
+    None: (T, T, T, A, T, T, T, T, T),
+    S.SCHEDULED: (T, T, T, R, R, T, T, T, T),
+    S.PENDING: (T, A, T, R, T, T, T, T, T),
+    S.RUNNING: (T, A, T, T, T, T, T, T, T),
+    S.PAUSED: (T, R, T, R, T, T, T, T, T),
+    S.CANCELLING: (R, R, R, R, R, T, R, R, R),
+    S.CANCELLED: (A, A, T, A, A, T, T, T, A),
+    S.COMPLETED: (A, T, T, A, A, T, T, T, A),
+    S.FAILED: (A, T, T, A, A, T, T, T, A),
+    S.CRASHED: (A, T, T, A, A, T, T, T, A),
+}
+
+
+@pytest.mark.parametrize("from_type", [None, *S])
+def test_the_types_at_a_glance(from_type: StateType | None) -> None:
+    found = [FLOW_RUN_POLICY.decide(transition(from_type, to)).verdict for to in S]
+    assert tuple(found) == GLANCE[from_type]

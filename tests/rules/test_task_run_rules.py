@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from statistics import mean
 
 import pytest
@@ -13,7 +14,7 @@ from interlock_server.rules.runs import ParentFlowRun, Progress, RetryPolicy
 from interlock_server.rules.states import TERMINAL, StateType
 from interlock_server.rules.task_runs import MINIMAL_TASK_RUN_POLICY, TASK_RUN_POLICY, jittered
 
-from tests.rules.transitions import NOW, SECOND, draft, state, transition
+from tests.rules.transitions import KEPT, NOW, SECOND, draft, state, transition
 
 S = StateType
 DELAYS = RetryPolicy(5, (10 * SECOND, 20 * SECOND, 40 * SECOND))
@@ -117,3 +118,45 @@ def test_the_mean_of_jittered_delays_is_the_delay(factor: float) -> None:
     delays = [jittered(60 * SECOND, factor, draws.random()) for _ in range(20_000)]
     assert mean(delays) == pytest.approx(60 * SECOND, rel=0.03)
     assert max(delays) - min(delays) > 60 * SECOND * factor / 2
+
+
+def test_a_result_that_the_cache_holds_is_not_computed_again() -> None:
+    found = replace(state(S.COMPLETED, cache_key="k"), message="42", result=KEPT)
+    decision = TASK_RUN_POLICY.decide(transition(S.PENDING, S.RUNNING, cached=found))
+    assert (decision.verdict, decision.rule) == (Verdict.REJECT, "cached")
+    assert decision.reason == "CACHED"
+    written = decision.write
+    assert written is not None
+    assert (written.type, written.name) == (S.COMPLETED, "Cached")
+    assert (written.message, written.result) == ("42", KEPT)
+    assert written.details.cache_key == "k"
+    assert not decision.remember_result
+
+
+def test_a_result_is_remembered_if_it_has_a_key_and_the_completion_stands() -> None:
+    keyed = draft(S.COMPLETED, cache_key="k")
+    assert TASK_RUN_POLICY.decide(transition(S.RUNNING, keyed)).remember_result
+    assert not TASK_RUN_POLICY.decide(transition(S.RUNNING, S.COMPLETED)).remember_result
+    kept = TASK_RUN_POLICY.decide(transition(S.COMPLETED, keyed, result=True))
+    assert (kept.verdict, kept.remember_result) == (Verdict.REJECT, False)
+
+
+def test_a_task_run_waits_with_its_paused_flow_run() -> None:
+    paused = state(S.PAUSED, pause_timeout=NOW + SECOND, pause_reschedule=True)
+    parent = ParentFlowRun(paused, run_count=1)
+    decision = TASK_RUN_POLICY.decide(transition(S.PENDING, S.RUNNING, parent=parent))
+    assert (decision.verdict, decision.reason) == (Verdict.REJECT, "FLOW_PAUSED")
+    written = decision.write
+    assert written is not None
+    assert (written.type, written.name) == (S.PAUSED, "NotReady")
+    assert written.details.pause_timeout == NOW + SECOND
+    assert written.details.pause_reschedule
+
+
+@pytest.mark.parametrize("flow", [None, *sorted(set(S) - {S.RUNNING, S.PAUSED})])
+def test_a_task_run_does_not_run_without_its_flow_run(flow: StateType | None) -> None:
+    parent = ParentFlowRun(state(flow) if flow else None, run_count=0)
+    decision = TASK_RUN_POLICY.decide(transition(S.PENDING, S.RUNNING, parent=parent))
+    assert (decision.verdict, decision.reason) == (Verdict.ABORT, "FLOW_NOT_RUNNING")
+    forced = MINIMAL_TASK_RUN_POLICY.decide(transition(S.PENDING, S.RUNNING, parent=parent))
+    assert forced.verdict is Verdict.ACCEPT

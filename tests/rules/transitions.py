@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from interlock_server.rules.frame import Transition
-from interlock_server.rules.runs import FRESH, NEVER, ParentFlowRun, Progress, RetryPolicy
+from interlock_server.rules.runs import FRESH, NEVER, Progress, RetryPolicy
 from interlock_server.rules.states import (
     DEFAULT_NAMES,
     NO_DETAILS,
@@ -40,15 +41,17 @@ def transition(
     result: bool = False,
     progress: Progress = FRESH,
     retry: RetryPolicy = NEVER,
-    has_deployment: bool = False,
-    parent: ParentFlowRun | None = None,
     draw: float = 0.5,
+    **facts: Any,
 ) -> Transition:
-    """Make a proposed transition; `result`: the current state has a persisted one."""
+    """Make a proposed transition; `result`: the current state has a persisted one.
+
+    `facts` are further ones of `Transition`.
+    """
     if isinstance(current, StateType):
         current = state(current)
     if current is not None and result:
         current = replace(current, result=KEPT)
     if isinstance(proposed, StateType):
         proposed = draft(proposed)
-    return Transition(current, proposed, progress, NOW, retry, has_deployment, parent, draw)
+    return Transition(current, proposed, progress, NOW, retry, draw=draw, **facts)

@@ -15,7 +15,7 @@ from interlock_server.core.errors import (
     NotFoundError,
     run_not_found,
 )
-from interlock_server.core.transitions import draft_bytes, state_of
+from interlock_server.core.transitions import draft_bytes, mirror, state_of
 from interlock_server.rules.effects import entered
 from interlock_server.rules.frame import Verdict
 from interlock_server.rules.runs import FRESH
@@ -23,6 +23,7 @@ from interlock_server.rules.states import Id, StateDraft
 from interlock_server.storage.commands import CommandClass
 from interlock_server.storage.facts import Facts, Needs, RunKey
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun, Transition
+from interlock_server.storage.rows import RETRY_COLUMNS, retry_policy_of
 
 _RUN_BYTES = 2000
 """What a run takes in memory beside its texts, about."""
@@ -79,7 +80,7 @@ class CreateRuns:
             if isinstance(run, FlowRun):
                 needs.flows_to_read.add(run.flow_id)
                 if run.parent_task_run_id is not None:
-                    needs.runs_to_read[RunKind.TASK_RUN].add(run.parent_task_run_id)
+                    needs.runs_to_write[RunKind.TASK_RUN].add(run.parent_task_run_id)
             elif run.flow_run_id is not None:
                 needs.runs_to_read[RunKind.FLOW_RUN].add(run.flow_run_id)
 
@@ -134,6 +135,8 @@ def _make(kind: RunKind, creation: Creation, facts: Facts) -> Made:
         version=run.version,
     )
     facts.add_run(kind, whole, key, first)
+    if isinstance(run, FlowRun) and run.parent_task_run_id is not None:
+        mirror(run.id, state, run.parent_task_run_id, facts)
     return Made(run.id, whole)
 
 
@@ -176,6 +179,11 @@ class UpdateRun:
         if self._version is not None and self._version != run.version:
             raise EtagMismatchError(self._kind.value, self._run_id)
         changed = replace(run, version=run.version + 1)
+        if "infrastructure_pid" in self._values:
+            changed = replace(changed, infrastructure_pid=self._values["infrastructure_pid"])
+        if "max_retries" in self._values:
+            columns = [self._values.get(name, 0) for name in RETRY_COLUMNS]
+            changed = replace(changed, retry=retry_policy_of(*columns))
         values = self._values | {"version": changed.version, "updated": facts.now}
         facts.edit_run(self._kind, changed, values)
 

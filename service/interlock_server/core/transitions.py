@@ -6,17 +6,19 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from interlock.ids import uuid7
+
 from interlock_server.core.errors import CallError, IdReusedError, run_not_found
 from interlock_server.rules.effects import entered, timestamp_after
 from interlock_server.rules.flow_runs import FLOW_RUN_POLICY, MINIMAL_FLOW_RUN_POLICY
+from interlock_server.rules.frame import Decision, Verdict
 from interlock_server.rules.frame import Transition as Proposed
-from interlock_server.rules.frame import Verdict
 from interlock_server.rules.runs import ParentFlowRun
-from interlock_server.rules.states import TERMINAL, Id, Micros, State, StateDraft
+from interlock_server.rules.states import TERMINAL, Id, Micros, State, StateDraft, StateType
 from interlock_server.rules.task_runs import MINIMAL_TASK_RUN_POLICY, TASK_RUN_POLICY
 from interlock_server.storage.commands import CommandClass
 from interlock_server.storage.facts import Facts, Needs
-from interlock_server.storage.records import RunFacts, RunKind, Transition
+from interlock_server.storage.records import CacheEntry, RunFacts, RunKind, Transition
 
 # Indexed by whether the proposal is forced.
 _POLICIES = {
@@ -73,8 +75,15 @@ class ProposeStates:
 
     def add_needs(self, needs: Needs) -> None:
         """See `Command.add_needs`."""
-        needs.runs_to_write[self._kind].update(proposal.run_id for proposal in self._proposals)
+        run_ids = [proposal.run_id for proposal in self._proposals]
+        needs.runs_to_write[self._kind].update(run_ids)
         needs.transitions[self._kind].update(proposal.id for proposal in self._proposals)
+        if self._kind is RunKind.FLOW_RUN:
+            needs.trackers_of.update(run_ids)
+            return
+        for proposal in self._proposals:
+            if (key := _cache_key_asked_for(proposal)) is not None:
+                needs.cache_keys.add(key)
 
     def decide(self, facts: Facts) -> list[Answer | CallError]:
         """Decide each proposal over what the ones before it have left."""
@@ -99,16 +108,7 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
     if run is None:
         raise run_not_found(kind, proposal.run_id, proposal.run_id in facts.deleted_runs)
 
-    proposed = Proposed(
-        run.state,
-        proposal.draft,
-        run.progress,
-        facts.now,
-        run.retry,
-        parent=_parent(kind, run, facts),
-        draw=random.random(),
-    )
-    decision = _POLICIES[kind][proposal.force].decide(proposed)
+    decision = _decide(kind, proposal, run, facts)
     if decision.verdict is Verdict.WAIT:
         return Answer(
             proposal.id,
@@ -121,11 +121,49 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
             run.version,
             decision.delay,
         )
-    written = None
+    return _answer_of(record(kind, run, proposal, decision, facts), facts)
+
+
+def _decide(kind: RunKind, proposal: Proposal, run: RunFacts, facts: Facts) -> Decision:
+    expected = proposal.expected_version
+    if expected and expected != run.version:
+        return Decision(
+            Verdict.ABORT,
+            run.progress,
+            rule="expected_version",
+            reason="VERSION_MISMATCH",
+            explanation=f"The run has version {run.version}, not {expected}: it was changed since.",
+        )
+    key = _cache_key_asked_for(proposal) if kind is RunKind.TASK_RUN else None
+    proposed = Proposed(
+        run.state,
+        proposal.draft,
+        run.progress,
+        facts.now,
+        run.retry,
+        has_deployment=run.deployment_id is not None,
+        has_infrastructure=run.infrastructure_pid != "",
+        is_subflow=run.tracker_id is not None,
+        parent=_parent(kind, run, facts),
+        cached=facts.cached.get(key) if key is not None else None,
+        draw=random.random(),
+    )
+    return _POLICIES[kind][proposal.force].decide(proposed)
+
+
+def record(
+    kind: RunKind, run: RunFacts, proposal: Proposal, decision: Decision, facts: Facts
+) -> Transition:
+    """Write down what was decided, other than to wait: the state, if one is written, and the line
+    of the run's history.
+
+    What a subflow does is written to the task run that tracks it, too.
+    """
     # In a run's history no two lines have one time, so that it reads in the order of decision.
     decided = max(
         timestamp_after(run.state, facts.now), facts.last_decided.get(run.id, facts.now - 1) + 1
     )
+    written = None
     if decision.write is not None:
         written = state_of(proposal.id, decision.write, decided)
         progress = entered(decision.progress, run.state, decision.write, decided)
@@ -150,7 +188,42 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
         run.version,
     )
     facts.add_transition(kind, transition)
-    return _answer_of(transition, facts)
+    if written is not None:
+        if decision.remember_result and (key := written.details.cache_key) is not None:
+            expiration = written.details.cache_expiration
+            facts.cache_result(CacheEntry(written.id, run.id, key, decided, expiration), written)
+        if run.tracker_id is not None:
+            mirror(run.id, written, run.tracker_id, facts)
+    return transition
+
+
+def mirror(subflow_id: Id, state: State, tracker_id: Id, facts: Facts) -> None:
+    """Write a subflow's state to the task run that tracks it in the parent flow run.
+
+    Nothing is done where that task run is gone.
+    """
+    tracker = facts.runs[RunKind.TASK_RUN].get(tracker_id)
+    if tracker is None:
+        return
+    details = replace(state.details, child_flow_run_id=subflow_id)
+    draft = StateDraft(state.type, state.name, state.message, details, state.result)
+    proposal = Proposal(uuid7(), tracker_id, draft, b"", proposed_by=f"subflow {subflow_id}")
+    decision = Decision(
+        Verdict.ACCEPT,
+        tracker.progress,
+        draft,
+        rule="follow_the_subflow",
+        reason="SUBFLOW_MOVED",
+        explanation="The task run follows the subflow that it tracks.",
+    )
+    record(RunKind.TASK_RUN, tracker, proposal, decision, facts)
+
+
+def _cache_key_asked_for(proposal: Proposal) -> str | None:
+    draft = proposal.draft
+    if draft.type is not StateType.RUNNING or draft.details.refresh_cache or proposal.force:
+        return None
+    return draft.details.cache_key
 
 
 def _parent(kind: RunKind, run: RunFacts, facts: Facts) -> ParentFlowRun | None:

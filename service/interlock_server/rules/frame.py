@@ -4,8 +4,9 @@
 
 A rule is a pure function with a name, declared for the pairs of state types that it concerns. It
 answers None (no objection), or a ruling. `Amend` changes the proposal or what becomes of the run
-and lets the next rule look; `Reject`, `Wait` and `Abort` end the matter. What rules amended is
-applied only if the proposal is accepted in the end.
+and lets the next rule look; `Reject`, `Wait` and `Abort` end the matter, but for a rejection that
+leaves the run in a state of the type that was proposed: there the rules that follow may still delay
+or abort. What rules amended is applied only if the proposal is accepted in the end.
 """
 
 from __future__ import annotations
@@ -41,7 +42,13 @@ class Transition:
     now: Micros
     retry: RetryPolicy = NEVER
     has_deployment: bool = False
+    has_infrastructure: bool = False
+    """Flow runs: whether it is known what carries the run, so that it can be stopped there."""
+    is_subflow: bool = False
     parent: ParentFlowRun | None = None
+    """Task runs: the flow run that it is part of."""
+    cached: State | None = None
+    """Task runs: the newest COMPLETED state under the proposal's cache key that has not expired."""
     draw: float = 0.0
 
 
@@ -51,6 +58,8 @@ class Amend:
 
     proposed: StateDraft | None = None
     progress: Progress | None = None
+    remember_result: bool = False
+    """Let other task runs find the result under its cache key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +136,7 @@ class Decision:
     reason: str = ""
     explanation: str = ""
     delay: Micros = 0
+    remember_result: bool = False
 
 
 class Policy:
@@ -144,8 +154,11 @@ class Policy:
 
     def decide(self, transition: Transition) -> Decision:
         """Ask the rules in turn until one ends the matter."""
-        current, proposed, progress = transition.current, transition.proposed, transition.progress
-        for rule in self._by_pair[current.type if current else None, proposed.type]:
+        current, progress = transition.current, transition.progress
+        from_type, to_type = current.type if current else None, transition.proposed.type
+        rejected: Decision | None = None
+        remember_result = False
+        for rule in self._by_pair[from_type, to_type]:
             ruling = rule.judge(transition)
             match ruling:
                 case None:
@@ -156,9 +169,19 @@ class Policy:
                         proposed=ruling.proposed or transition.proposed,
                         progress=ruling.progress or transition.progress,
                     )
+                    remember_result = remember_result or ruling.remember_result
+                case Reject(write=None) if from_type is to_type:
+                    rejected = rejected or _ended_by(rule, ruling, progress)
                 case _:
                     return _ended_by(rule, ruling, progress)
-        return Decision(Verdict.ACCEPT, transition.progress, transition.proposed)
+        if rejected is not None:
+            return rejected
+        return Decision(
+            Verdict.ACCEPT,
+            transition.progress,
+            transition.proposed,
+            remember_result=remember_result,
+        )
 
 
 def _ended_by(rule: Rule, ruling: Reject | Wait | Abort, progress: Progress) -> Decision:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from interlock_server.rules.frame import Abort, Amend, Transition, Wait, rule
-from interlock_server.rules.states import TERMINAL, StateType
+from interlock_server.rules.states import (
+    AWAITING_RETRY,
+    TERMINAL,
+    Micros,
+    StateDetails,
+    StateDraft,
+    StateType,
+)
 
 _SECOND = 1_000_000
 
@@ -39,3 +46,15 @@ def not_before_its_time(transition: Transition) -> Wait | None:
     if seconds == 0:
         return None
     return Wait("NOT_DUE", f"The run is due in {seconds} seconds.", seconds * _SECOND)
+
+
+def awaiting_retry(transition: Transition, delay: Micros) -> StateDraft:
+    """Make the state of a run that waits for its next attempt, in place of its failure."""
+    failed = transition.proposed
+    return StateDraft(
+        StateType.SCHEDULED,
+        AWAITING_RETRY,
+        failed.message,
+        StateDetails(scheduled_time=transition.now + delay),
+        failed.result,
+    )

@@ -30,6 +30,8 @@ TERMINAL = frozenset(
     {StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED, StateType.CRASHED}
 )
 NOT_TERMINAL = frozenset(StateType) - TERMINAL
+ANY: frozenset[StateType | None] = frozenset({None, *StateType})
+"""All types that a run may be in; None stands for a run that has no state yet."""
 
 DEFAULT_NAMES = {type_: type_.capitalize() for type_ in StateType}
 LATE = "Late"

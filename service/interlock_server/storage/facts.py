@@ -13,6 +13,7 @@ from typing import Any
 
 from interlock_server.rules.states import Id, Micros, State
 from interlock_server.storage.records import (
+    CacheEntry,
     Flow,
     FlowRun,
     LogChunk,
@@ -61,6 +62,9 @@ class Needs:
         self.runs_to_read: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
         self.run_keys: dict[RunKind, set[RunKey]] = {kind: set() for kind in RunKind}
         self.transitions: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
+        self.trackers_of: set[Id] = set()
+        """Flow runs whose task runs in their parents, if they are subflows, may be changed."""
+        self.cache_keys: set[str] = set()
         self.logs: set[Id] = set()
         self.log_producers: set[tuple[Id, Id]] = set()
 
@@ -87,6 +91,8 @@ class Facts:
         """Runs that are not there any more, or are being pruned."""
         self.doomed_runs: set[Id] = set()
         """Runs that are being pruned: only their pruning may still touch them."""
+        self.cached: dict[str, State] = {}
+        """By cache key: the newest COMPLETED state that has not expired."""
         self.log_heads: dict[Id, LogHead] = {}
         self.log_producers: dict[tuple[Id, Id], LogProducer] = {}
 
@@ -103,6 +109,7 @@ class Facts:
         self.trims: list[Trim] = []
         self.expiries: list[Expiry] = []
         self.new_transitions: dict[RunKind, list[Transition]] = {kind: [] for kind in RunKind}
+        self.new_cache_entries: list[CacheEntry] = []
         self.moved_log_heads: dict[Id, LogHead] = {}
         self.new_log_heads: set[Id] = set()
         """Those of the moved heads that were not there before this batch."""
@@ -140,7 +147,10 @@ class Facts:
         )
         if isinstance(run, FlowRun):
             facts = replace(
-                facts, deployment_id=run.deployment_id, tracker_id=run.parent_task_run_id
+                facts,
+                deployment_id=run.deployment_id,
+                tracker_id=run.parent_task_run_id,
+                infrastructure_pid=run.infrastructure_pid,
             )
         self.runs[kind][run.id] = facts
         if key is not None:
@@ -193,6 +203,13 @@ class Facts:
         if transition.state is not None:
             self.states[transition.id] = transition.state
         self.new_transitions[kind].append(transition)
+
+    def cache_result(self, entry: CacheEntry, state: State) -> None:
+        """Let others find a task run's state under its cache key."""
+        self.changes += 1
+        if entry.expiration is None or entry.expiration > self.now:
+            self.cached[entry.cache_key] = state
+        self.new_cache_entries.append(entry)
 
     def append_log(self, head: LogHead, producer: LogProducer, chunk: LogChunk | None) -> None:
         """Add a chunk to a run's log; None notes just what the producer said."""

@@ -8,8 +8,8 @@ locked row itself is fresh: the database reads it again after the wait.)
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import astuple, dataclass
 from enum import Enum
 from typing import Any
 
@@ -65,6 +65,21 @@ class WhichHave:
     table: Table
     by: str
     keys: list[Id]
+
+
+@dataclass(frozen=True, slots=True)
+class Trackers:
+    """Read the ids of the task runs that track any of some flow runs: rows of one column."""
+
+    flow_run_ids: list[Id]
+
+
+@dataclass(frozen=True, slots=True)
+class NewestCached:
+    """Read, for each of some cache keys, the key and the newest state that is valid at `now`."""
+
+    cache_keys: list[str]
+    now: Micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +148,7 @@ class DeleteOlder:
     limit: int
 
 
-Query = Select | WhichHave | ReadClock
+Query = Select | WhichHave | Trackers | NewestCached | ReadClock
 Write = Insert | Upsert | Update | Delete | RememberDeleted | DeleteSome | DeleteOlder
 Loading = Generator[Query, list[Row], Facts]
 
@@ -146,6 +161,11 @@ def load(needs: Needs) -> Loading:
     if needs.logs:
         found = yield Select(tables.log_head, ("run_id",), ("run_id",), sorted(needs.logs))
         headless = needs.logs - {row[0] for row in found}
+    # Which task run tracks a flow run never changes, so that it may be read before it is locked.
+    tracked: list[Row] = []
+    if needs.trackers_of:
+        tracked = yield Trackers(sorted(needs.trackers_of))
+    needs.runs_to_write[RunKind.TASK_RUN].update(row[0] for row in tracked)
     run_rows: dict[RunKind, list[Row]] = {}
     run_rows[RunKind.TASK_RUN] = yield from _lock_runs(
         RunKind.TASK_RUN, needs, needs.runs_to_read[RunKind.TASK_RUN] | headless
@@ -179,8 +199,14 @@ def load(needs: Needs) -> Loading:
     if needs.flows_with_runs:
         having = yield WhichHave(tables.flow_run, "flow_id", sorted(needs.flows_with_runs))
         facts.flows_with_runs = {row[0] for row in having}
+    cached: dict[str, Id] = {}
+    if needs.cache_keys:
+        rows = yield NewestCached(sorted(needs.cache_keys), facts.now)
+        cached = {row[0]: row[1] for row in rows}
     for kind in RunKind:
-        yield from _read_runs(kind, needs, run_rows[kind], facts)
+        extra = set(cached.values()) if kind is RunKind.TASK_RUN else set()
+        yield from _read_runs(kind, needs, run_rows[kind], facts, extra)
+    facts.cached = {key: facts.states[id_] for key, id_ in cached.items() if id_ in facts.states}
     for row in head_rows:
         facts.log_heads[row[0]] = LogHead(*row)
     yield from _read_logs(needs, facts)
@@ -207,10 +233,11 @@ def _ids_and_lock(to_write: set[Id], to_read: set[Id]) -> tuple[list[Id], Lock]:
 
 
 def _read_runs(
-    kind: RunKind, needs: Needs, rows: list[Row], facts: Facts
+    kind: RunKind, needs: Needs, rows: list[Row], facts: Facts, other_states: Iterable[Id] = ()
 ) -> Generator[Query, list[Row], None]:
-    state_ids = {row[4] for row in rows if row[4] is not None}
-    ids = state_ids | needs.transitions[kind]
+    ids = {row[4] for row in rows if row[4] is not None}
+    ids |= needs.transitions[kind]
+    ids.update(other_states)
     table = TRANSITION_TABLES[kind]
     states: dict[Id, State] = {}
     answered: set[Id] = set()
@@ -285,6 +312,8 @@ def writes(facts: Facts) -> Iterator[Write]:
             yield Update(RUN_TABLES[kind], MOVE_COLUMNS, rows)
         if transitions := facts.new_transitions[kind]:
             yield Insert(TRANSITION_TABLES[kind], [transition_row(t) for t in transitions])
+    if entries := facts.new_cache_entries:
+        yield Insert(tables.task_run_cache, [astuple(entry) for entry in entries])
     yield from _log_writes(facts)
     yield from _edits(facts)
     yield from _deletions(facts)

@@ -95,6 +95,19 @@ class RunFacts:
     """Flow runs: the deployment that it is a run of."""
     tracker_id: Id | None = None
     """Subflows: the task run in the parent flow run that follows it."""
+    infrastructure_pid: str = ""
+    """Flow runs: what carries the run; empty: nobody has said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """A COMPLETED state of a task run that others find under its cache key."""
+
+    state_id: Id
+    run_id: Id
+    cache_key: str
+    created: Micros
+    expiration: Micros | None
 
 
 @dataclass(frozen=True, slots=True)

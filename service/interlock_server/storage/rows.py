@@ -134,7 +134,7 @@ MOVE_COLUMNS = (
 """What a transition writes to its run."""
 
 _ROLE_COLUMNS = {
-    RunKind.FLOW_RUN: ("deployment_id", "parent_task_run_id"),
+    RunKind.FLOW_RUN: ("deployment_id", "parent_task_run_id", "infrastructure_pid"),
     RunKind.TASK_RUN: (),
 }
 

@@ -28,6 +28,18 @@ REMEMBER_DELETED = f"""
     ON CONFLICT DO NOTHING
 """
 
+TRACKERS = f"""
+    SELECT parent_task_run_id FROM {tables.flow_run.name}
+    WHERE id = ANY($1::uuid[]) AND parent_task_run_id IS NOT NULL
+"""
+NEWEST_CACHED = f"""
+    SELECT key, newest.state_id FROM unnest($1::text[]) AS keys (key) CROSS JOIN LATERAL (
+        SELECT state_id FROM {tables.task_run_cache.name}
+        WHERE cache_key = key AND (expiration IS NULL OR expiration > $2::bigint)
+        ORDER BY created DESC, state_id DESC LIMIT 1
+    ) AS newest
+"""
+
 
 def _type(table: Table, column: str) -> str:
     # An array's type says nothing of how its elements sort.

@@ -23,10 +23,12 @@ from interlock_server.storage.plan import (
     DeleteSome,
     Insert,
     Lock,
+    NewestCached,
     Query,
     ReadClock,
     RememberDeleted,
     Select,
+    Trackers,
     Update,
     Upsert,
     WhichHave,
@@ -146,6 +148,11 @@ class PostgresqlWriter:
                     f"WHERE EXISTS (SELECT FROM {table.name} WHERE {by} = k)"
                 )
                 return list(await self._connection.fetch(statement, keys))
+            case Trackers(flow_run_ids):
+                return list(await self._connection.fetch(statements.TRACKERS, flow_run_ids))
+            case NewestCached(cache_keys, now):
+                found = await self._connection.fetch(statements.NEWEST_CACHED, cache_keys, now)
+                return list(found)
             case Select(table, columns, (by,), keys, lock):
                 statement = statements.select_any(table, columns, by, lock)
                 rows: list[Row] = await self._connection.fetch(statement, keys)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Table
 
+from interlock_server.storage import tables
 from interlock_server.storage.rows import Row, column_names
 from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
 
@@ -32,6 +33,23 @@ def select_in(table: Table, columns: tuple[str, ...], by: str, size: int) -> str
     """Read the rows whose column equals any of `size` values."""
     marks = ", ".join("?" * size)
     return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {by} IN ({marks})"
+
+
+@lru_cache(maxsize=256)
+def select_trackers(size: int) -> str:
+    """Read which task runs track any of `size` flow runs."""
+    marks = ", ".join("?" * size)
+    return (
+        f"SELECT parent_task_run_id FROM {tables.flow_run.name} "
+        f"WHERE id IN ({marks}) AND parent_task_run_id IS NOT NULL"
+    )
+
+
+NEWEST_CACHED = (
+    f"SELECT state_id FROM {tables.task_run_cache.name} "
+    "WHERE cache_key = ? AND (expiration IS NULL OR expiration > ?) "
+    "ORDER BY created DESC, state_id DESC LIMIT 1"
+)
 
 
 @lru_cache(maxsize=256)

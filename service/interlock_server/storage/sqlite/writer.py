@@ -24,10 +24,12 @@ from interlock_server.storage.plan import (
     DeleteSome,
     Insert,
     Loading,
+    NewestCached,
     Query,
     ReadClock,
     RememberDeleted,
     Select,
+    Trackers,
     Update,
     Upsert,
     WhichHave,
@@ -39,7 +41,7 @@ from interlock_server.storage.rows import Row, column_names
 from interlock_server.storage.sqlite import statements
 from interlock_server.storage.sqlite.errors import error_name, translate
 from interlock_server.storage.sqlite.file import DatabaseFile
-from interlock_server.storage.types import id_to_bytes
+from interlock_server.storage.types import id_from_bytes, id_to_bytes
 
 T = TypeVar("T")
 
@@ -148,6 +150,7 @@ def _rollback(connection: sqlite3.Connection) -> None:
 
 
 def _select(connection: sqlite3.Connection, query: Query) -> list[Row]:
+    rows: list[Row]
     match query:
         case ReadClock():
             # The database lives in this process's machine: its clock is the machine's.
@@ -159,10 +162,22 @@ def _select(connection: sqlite3.Connection, query: Query) -> list[Row]:
                 for key in keys
                 if connection.execute(statement, (id_to_bytes(key),)).fetchone()
             ]
+        case Trackers(flow_run_ids):
+            rows = []
+            for part in statements.parts(flow_run_ids):
+                statement = statements.select_trackers(len(part))
+                rows += connection.execute(statement, [id_to_bytes(key) for key in part])
+            return [(id_from_bytes(row[0]),) for row in rows]
+        case NewestCached(cache_keys, now):
+            return [
+                (key, id_from_bytes(row[0]))
+                for key in cache_keys
+                for row in connection.execute(statements.NEWEST_CACHED, (key, now))
+            ]
         case Select(table, columns, (by,), keys):
             encode = statements.encoder(table, (by,))
             decode = statements.decoder(table, columns)
-            rows: list[Row] = []
+            rows = []
             for part in statements.parts(keys):
                 statement = statements.select_in(table, columns, by, len(part))
                 found = connection.execute(statement, [encode((key,))[0] for key in part])
