@@ -286,3 +286,45 @@ def test_a_kept_result_is_not_thrown_away(runs: Runs) -> None:
     again = runs.propose(proposal(run.id, RUNNING))
     assert (again.verdict, again.reason) == (REJECT, "RESULT_PERSISTED")
     assert again.state.result.storage_key == "there"
+
+
+def test_a_proposal_may_say_which_version_it_has_seen(runs: Runs) -> None:
+    run = runs.make()
+    started = runs.propose(proposal(run.id, RUNNING, expected_version=run.version))
+    assert (started.verdict, started.version) == (ACCEPT, run.version + 1)
+    assert runs.get(run.id).version == started.version
+
+    stale = proposal(run.id, COMPLETED, expected_version=run.version, force=True)
+    refused_ = runs.propose(stale)
+    assert (refused_.verdict, refused_.reason) == (ABORT, "VERSION_MISMATCH")
+    assert refused_.state == started.state
+    assert refused_.version == started.version
+    ended = runs.propose(proposal(run.id, COMPLETED, expected_version=started.version))
+    assert ended.verdict == ACCEPT
+    assert runs.propose(stale) == refused_
+
+
+def test_of_two_that_have_seen_the_same_version_one_wins(runs: Runs) -> None:
+    for _ in range(5):
+        run = runs.make()
+        rivals = [
+            proposal(run.id, end, expected_version=run.version) for end in (COMPLETED, FAILED)
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(runs.propose, rivals))
+        assert sorted(answer.verdict for answer in answers) == [ACCEPT, ABORT]
+        assert answers[0].state == answers[1].state == runs.get(run.id).state
+
+
+def test_an_updated_retry_policy_and_pid_count_at_once(stubs: Stubs) -> None:
+    runs = FlowRuns(stubs)
+    run = runs.make(state={"type": SCHEDULED})
+    run.infrastructure_pid = "4711"
+    run.retry_policy.max_retries = 1
+    runs.update(run, "infrastructure_pid", "retry_policy")
+    assert runs.propose(proposal(run.id, CANCELLING)).state.type == CANCELLING
+    other = runs.make()
+    other.retry_policy.max_retries = 1
+    runs.update(other, "retry_policy")
+    runs.propose(proposal(other.id, RUNNING))
+    assert runs.propose(proposal(other.id, FAILED)).state.name == "AwaitingRetry"

@@ -49,9 +49,12 @@ def make_task_run(stubs: Stubs, task_key: str = "", **content: Any) -> task_run_
     return stubs.task_runs.CreateTaskRun(request).task_run
 
 
+_OF_PROPOSALS = ("force", "proposed_by", "expected_version")
+
+
 def proposal(run_id: str, type_: Any, id_: str = "", **content: Any) -> state_pb2.Proposal:
     """A proposal with an id; what is not a field of its own belongs to the state."""
-    own = {key: content.pop(key) for key in ("force", "proposed_by") if key in content}
+    own = {key: content.pop(key) for key in _OF_PROPOSALS if key in content}
     state = state_pb2.StateDraft(type=type_, **content)
     return state_pb2.Proposal(id=id_ or uuid7(), run_id=run_id, state=state, **own)
 
