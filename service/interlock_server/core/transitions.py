@@ -16,6 +16,7 @@ from interlock_server.rules.frame import Transition as Proposed
 from interlock_server.rules.runs import ParentFlowRun
 from interlock_server.rules.states import TERMINAL, Id, Micros, State, StateDraft, StateType
 from interlock_server.rules.task_runs import MINIMAL_TASK_RUN_POLICY, TASK_RUN_POLICY
+from interlock_server.rules.values import value
 from interlock_server.storage.commands import CommandClass
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.records import CacheEntry, RunFacts, RunKind, Transition
@@ -30,6 +31,7 @@ _PROPOSAL_BYTES = 1000
 """What a proposal takes in memory beside its texts, about."""
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A proposal to move one run to a state. `digest` tells its content from another's."""
@@ -44,6 +46,7 @@ class Proposal:
     """The version that the proposer has seen; 0: any."""
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to a proposal: the decision, and the run's state after it."""
@@ -167,7 +170,7 @@ def record(
     if decision.write is not None:
         written = state_of(proposal.id, decision.write, decided)
         progress = entered(decision.progress, run.state, decision.write, decided)
-        run = replace(run, version=run.version + 1, state=written, progress=progress)
+        run = run.moved(written, progress)
         facts.move_run(kind, run)
     transition = Transition(
         proposal.id,

@@ -258,6 +258,13 @@ def to_timestamp(value: Micros) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=micros * 1000)
 
 
+def fill_timestamp(message: Timestamp, value: Micros) -> None:
+    """Set a time that is a part of another message."""
+    seconds, micros = divmod(value, _MICROS)
+    message.seconds = seconds
+    message.nanos = micros * 1000
+
+
 def to_timestamp_or_none(value: Micros | None) -> Timestamp | None:
     """Make protobuf's form of a time that may be unset."""
     return None if value is None else to_timestamp(value)

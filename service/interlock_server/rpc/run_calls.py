@@ -115,7 +115,7 @@ class RunCalls:
         """Propose states for many runs."""
         command = ProposeStates(self._kind, states.proposals(request.proposals))
         outcomes = await self._engine.pipeline.submit(command, remaining(context))
-        return [states.to_outcome(i, outcome) for i, outcome in enumerate(outcomes)]
+        return states.to_outcomes(outcomes)
 
     async def list_states(
         self, request: Message, run_id: str, page_size: int

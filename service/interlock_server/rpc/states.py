@@ -143,24 +143,24 @@ def check_batch(field: str, count: int) -> None:
 
 def to_state(state: State) -> pb.State:
     """Make protobuf's form of a state."""
-    message = pb.State(
-        id=state.id,
-        type=_TYPE_NUMBERS[state.type],
-        name=state.name,
-        timestamp=fields.to_timestamp(state.timestamp),
-        message=state.message,
-    )
+    message = pb.State()
+    _fill_state(message, state)
+    return message
+
+
+def _fill_state(message: pb.State, state: State) -> None:
+    # In place: a message that is handed to another one's constructor is copied.
+    message.id = state.id
+    message.type = _TYPE_NUMBERS[state.type]
+    message.name = state.name
+    message.message = state.message
+    fields.fill_timestamp(message.timestamp, state.timestamp)
     if state.details is not NO_DETAILS:
         message.details.CopyFrom(_to_details(state.details))
     if (result := state.result) is not None:
-        message.result.CopyFrom(
-            pb.ResultReference(
-                storage_key=result.storage_key,
-                storage_block_id=result.storage_block_id or "",
-                metadata_json=result.metadata or "",
-            )
-        )
-    return message
+        message.result.storage_key = result.storage_key
+        message.result.storage_block_id = result.storage_block_id or ""
+        message.result.metadata_json = result.metadata or ""
 
 
 def to_state_or_none(state: State | None) -> pb.State | None:
@@ -187,24 +187,37 @@ def _to_details(details: StateDetails) -> pb.StateDetails:
 
 def to_decision(answer: Answer) -> pb.Decision:
     """Make protobuf's form of the answer to a proposal."""
-    return pb.Decision(
-        proposal_id=answer.proposal_id,
-        verdict=_VERDICT_NUMBERS[answer.verdict],
-        state=to_state_or_none(answer.state),
-        rule=answer.rule,
-        reason=answer.reason,
-        explanation=answer.explanation,
-        retry_after=fields.to_duration(answer.retry_after) if answer.retry_after else None,
-        run_count=answer.run_count,
-        version=answer.version,
-    )
+    message = pb.Decision()
+    _fill_decision(message, answer)
+    return message
 
 
-def to_outcome(place: int, outcome: Answer | CallError) -> pb.ProposalOutcome:
-    """Make protobuf's form of what became of a batch's proposal."""
-    if isinstance(outcome, CallError):
-        return pb.ProposalOutcome(error=to_item_error(f"proposals[{place}]", outcome))
-    return pb.ProposalOutcome(decision=to_decision(outcome))
+def _fill_decision(message: pb.Decision, answer: Answer) -> None:
+    message.proposal_id = answer.proposal_id
+    message.verdict = _VERDICT_NUMBERS[answer.verdict]
+    message.run_count = answer.run_count
+    message.version = answer.version
+    if answer.state is not None:
+        _fill_state(message.state, answer.state)
+    if answer.rule:
+        message.rule = answer.rule
+        message.reason = answer.reason
+        message.explanation = answer.explanation
+    if answer.retry_after:
+        message.retry_after.CopyFrom(fields.to_duration(answer.retry_after))
+
+
+def to_outcomes(outcomes: Iterable[Answer | CallError]) -> list[pb.ProposalOutcome]:
+    """Make protobuf's form of what became of a batch's proposals."""
+    messages: list[pb.ProposalOutcome] = []
+    for place, outcome in enumerate(outcomes):
+        message = pb.ProposalOutcome()
+        if isinstance(outcome, CallError):
+            message.error.CopyFrom(to_item_error(f"proposals[{place}]", outcome))
+        else:
+            _fill_decision(message.decision, outcome)
+        messages.append(message)
+    return messages
 
 
 def to_item_error(item: str, error: CallError) -> ItemError:

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from interlock_server.rules.runs import NEVER, ParentFlowRun, Progress, RetryPolicy
 from interlock_server.rules.states import Micros, State, StateDraft, StateType
+from interlock_server.rules.values import value
 
 
 class Verdict(StrEnum):
@@ -28,6 +29,7 @@ class Verdict(StrEnum):
     ABORT = "ABORT"
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One proposal and the facts that decide it.
@@ -52,6 +54,7 @@ class Transition:
     draw: float = 0.0
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Amend:
     """Go on, with another proposal or another progress of the run."""
@@ -62,6 +65,7 @@ class Amend:
     """Let other task runs find the result under its cache key."""
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Reject:
     """Write `write` instead of what was proposed, or nothing where it is None.
@@ -76,6 +80,7 @@ class Reject:
     progress: Progress | None = None
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Write nothing; the proposal may come again after `delay` microseconds."""
@@ -85,6 +90,7 @@ class Wait:
     delay: Micros
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Abort:
     """Write nothing; the proposal will never be accepted as things stand."""
@@ -121,6 +127,7 @@ def rule(
     return declare
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What was decided, and by which rule; without a rule where all let the proposal pass.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from interlock_server.rules.states import Micros, State
+from interlock_server.rules.values import value
 
 
 class RetryType(StrEnum):
@@ -39,6 +40,7 @@ class RetryPolicy:
 NEVER = RetryPolicy()
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What transitions have done to a run so far."""
@@ -62,6 +64,7 @@ class Progress:
 FRESH = Progress()
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class ParentFlowRun:
     """What a task run's rules look at in the flow run that it is part of."""

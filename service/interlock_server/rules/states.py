@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from interlock_server.rules.values import value
+
 Micros = int
 """A time in microseconds since 1970-01-01 UTC, or a length of time in microseconds."""
 
@@ -44,6 +46,7 @@ RETRYING = "Retrying"
 RERUNNING = "Rerunning"
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class StateDetails:
     """Facts that belong to a state; see `StateDetails` in `protos/interlock/v1/state.proto`."""
@@ -65,6 +68,7 @@ class StateDetails:
 NO_DETAILS = StateDetails()
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class ResultReference:
     """Where a run's result lies. A state with one has a persisted result."""
@@ -74,6 +78,7 @@ class ResultReference:
     metadata: str | None = None
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class StateDraft:
     """A state that is proposed, or that a rule wants written."""
@@ -85,6 +90,7 @@ class StateDraft:
     result: ResultReference | None = None
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class State:
     """A state that was written. Its id is that of the proposal that led to it."""

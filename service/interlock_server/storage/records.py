@@ -8,6 +8,7 @@ from enum import StrEnum
 from interlock_server.rules.frame import Verdict
 from interlock_server.rules.runs import FRESH, Progress, RetryPolicy
 from interlock_server.rules.states import Id, Micros, State, StateType
+from interlock_server.rules.values import value
 
 
 class RunKind(StrEnum):
@@ -79,6 +80,7 @@ class TaskRun:
     progress: Progress = FRESH
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """The part of a run, of either kind, that transitions read and write."""
@@ -98,6 +100,21 @@ class RunFacts:
     infrastructure_pid: str = ""
     """Flow runs: what carries the run; empty: nobody has said so."""
 
+    def moved(self, state: State, progress: Progress) -> RunFacts:
+        """Answer the run as it is once a state is written, with all that this does to it."""
+        return RunFacts(
+            self.id,
+            self.parent_id,
+            self.digest,
+            self.version + 1,
+            self.retry,
+            state,
+            progress,
+            self.deployment_id,
+            self.tracker_id,
+            self.infrastructure_pid,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
@@ -110,6 +127,7 @@ class CacheEntry:
     expiration: Micros | None
 
 
+@value
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One remembered proposal of a run: its history, and what a proposal sent again is answered."""
