@@ -57,6 +57,10 @@ class Rows:
         """A flow."""
         return self.add("flow", name=uuid7(), tags="[]", labels="{}")
 
+    def deployment(self, flow_id: str, name: str) -> str:
+        """A deployment of a flow."""
+        return self.add("deployment", flow_id=flow_id, name=name, tags="[]", labels="{}")
+
     def run(self, kind: str, ended: int, *, state: str = "COMPLETED", **values: Any) -> str:
         """A run in a state since `ended`, with the history of that state."""
         state_id = uuid7()

@@ -14,6 +14,7 @@ from typing import Any
 from interlock_server.rules.states import Id, Micros, State
 from interlock_server.storage.records import (
     CacheEntry,
+    Deployment,
     Flow,
     FlowRun,
     LogChunk,
@@ -24,6 +25,9 @@ from interlock_server.storage.records import (
     TaskRun,
     Transition,
 )
+
+DeploymentKey = tuple[Id, str]
+"""What is unique among deployments beside the id: flow id and name."""
 
 RunKey = tuple[Id | str | None, ...]
 """What is unique among runs beside the id: (flow id, idempotency key) for a flow run, (flow run id
@@ -58,6 +62,10 @@ class Needs:
         self.flows_with_runs: set[Id] = set()
         """Flows of which must be known whether they have any run."""
         self.flow_names: set[str] = set()
+        self.deployments_to_write: set[Id] = set()
+        self.deployments_to_read: set[Id] = set()
+        """Those of the flow runs to read or write are read in any case."""
+        self.deployment_keys: set[DeploymentKey] = set()
         self.runs_to_write: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
         self.runs_to_read: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
         self.run_keys: dict[RunKind, set[RunKey]] = {kind: set() for kind in RunKind}
@@ -81,6 +89,9 @@ class Facts:
         self.flows: dict[Id, Flow] = {}
         self.flow_ids_by_name: dict[str, Id] = {}
         self.flows_with_runs: set[Id] = set()
+        self.deployments: dict[Id, Deployment] = {}
+        """Not locked, but for those that may be changed: another server may be deleting them."""
+        self.deployment_ids_by_key: dict[DeploymentKey, Id] = {}
         self.runs: dict[RunKind, dict[Id, RunFacts]] = {kind: {} for kind in RunKind}
         self.run_ids_by_key: dict[RunKind, dict[RunKey, Id]] = {kind: {} for kind in RunKind}
         self.transitions: dict[RunKind, dict[Id, Transition]] = {kind: {} for kind in RunKind}
@@ -101,11 +112,13 @@ class Facts:
         self.new_flows: list[Flow] = []
         self.edited_flows: dict[Id, dict[str, Any]] = {}
         self.deleted_flow_ids: list[Id] = []
+        self.new_deployments: list[Deployment] = []
+        self.deleted_deployment_ids: list[Id] = []
         self.new_runs: dict[RunKind, list[FlowRun | TaskRun]] = {kind: [] for kind in RunKind}
         self.moved_runs: dict[RunKind, dict[Id, RunFacts]] = {kind: {} for kind in RunKind}
         self.edited_runs: dict[RunKind, dict[Id, dict[str, Any]]] = {kind: {} for kind in RunKind}
         self.deleted_run_ids: dict[RunKind, list[Id]] = {kind: [] for kind in RunKind}
-        self.newly_doomed_run_ids: list[Id] = []
+        self.newly_doomed_runs: dict[RunKind, list[RunFacts]] = {kind: [] for kind in RunKind}
         self.trims: list[Trim] = []
         self.expiries: list[Expiry] = []
         self.new_transitions: dict[RunKind, list[Transition]] = {kind: [] for kind in RunKind}
@@ -135,6 +148,18 @@ class Facts:
         """Delete a flow, with all that is part of it."""
         self.changes += 1
         self.deleted_flow_ids.append(flow_id)
+
+    def add_deployment(self, deployment: Deployment) -> None:
+        """Make a deployment."""
+        self.changes += 1
+        self.deployments[deployment.id] = deployment
+        self.deployment_ids_by_key[deployment.flow_id, deployment.name] = deployment.id
+        self.new_deployments.append(deployment)
+
+    def delete_deployment(self, deployment_id: Id) -> None:
+        """Delete a deployment; its runs stay."""
+        self.changes += 1
+        self.deleted_deployment_ids.append(deployment_id)
 
     def add_run(
         self, kind: RunKind, run: FlowRun | TaskRun, key: RunKey | None, created_by: Transition
@@ -183,7 +208,7 @@ class Facts:
         self.changes += 1
         del self.runs[kind][run.id]
         self.edited_runs[kind].setdefault(run.id, {}).update(key, version=-run.version)
-        self.newly_doomed_run_ids.append(run.id)
+        self.newly_doomed_runs[kind].append(run)
 
     def trim(self, trim: Trim) -> None:
         """Delete some parts of runs that are being pruned."""
@@ -231,5 +256,5 @@ class Facts:
         for kind in RunKind:
             yield from self.moved_runs[kind]
             yield from self.deleted_run_ids[kind]
-        yield from self.newly_doomed_run_ids
+            yield from (run.id for run in self.newly_doomed_runs[kind])
         yield from self.moved_log_heads

@@ -1,9 +1,9 @@
 """What a batch reads and writes, as steps that a dialect executes.
 
 The order of reading is the order of locking, the same for every batch: task runs, flow runs,
-flows, logs; within a table by id. Facts are read by statements that begin after the locks are held,
-since a statement that both locks and counts still sees the snapshot from before it waited. (A
-locked row itself is fresh: the database reads it again after the wait.)
+flows, deployments, logs; within a table by id. Facts are read by statements that begin after the
+locks are held, since a statement that both locks and counts still sees the snapshot from before it
+waited. (A locked row itself is fresh: the database reads it again after the wait.)
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from interlock_server.storage.rows import (
     TRANSITION_TABLES,
     Row,
     column_names,
+    deployment_of,
+    deployment_row,
     fact_columns,
     flow_of,
     flow_row,
@@ -123,7 +125,10 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class RememberDeleted:
-    """Insert into `deleted_run` the given runs, and the task runs of those that are flow runs."""
+    """Insert into `deleted_run` the given runs, and the task runs of those that are flow runs.
+
+    The runs are still there. What was inserted as they were doomed stays as it is.
+    """
 
     run_ids: list[Id]
     deleted: Micros
@@ -181,6 +186,15 @@ def load(needs: Needs) -> Loading:
         flow_rows += yield Select(tables.flow, columns, ("id",), ids, lock)
     if needs.flow_names:
         flow_rows += yield Select(tables.flow, columns, ("name",), sorted(needs.flow_names))
+    deployment_rows: list[Row] = []
+    if needs.deployments_to_write:
+        deployment_rows = yield Select(
+            tables.deployment,
+            column_names(tables.deployment),
+            ("id",),
+            sorted(needs.deployments_to_write),
+            Lock.UPDATE,
+        )
     head_rows: list[Row] = []
     if needs.logs:
         head_rows = yield Select(
@@ -207,6 +221,7 @@ def load(needs: Needs) -> Loading:
         extra = set(cached.values()) if kind is RunKind.TASK_RUN else set()
         yield from _read_runs(kind, needs, run_rows[kind], facts, extra)
     facts.cached = {key: facts.states[id_] for key, id_ in cached.items() if id_ in facts.states}
+    yield from _read_deployments(needs, deployment_rows, facts)
     for row in head_rows:
         facts.log_heads[row[0]] = LogHead(*row)
     yield from _read_logs(needs, facts)
@@ -269,6 +284,26 @@ def _read_runs(
             facts.run_ids_by_key[kind][tuple(key)] = id_
 
 
+def _read_deployments(
+    needs: Needs, locked: list[Row], facts: Facts
+) -> Generator[Query, list[Row], None]:
+    columns = column_names(tables.deployment)
+    rows = list(locked)
+    asked = needs.deployments_to_read | {
+        run.deployment_id
+        for run in facts.runs[RunKind.FLOW_RUN].values()
+        if run.deployment_id is not None
+    }
+    if ids := asked - needs.deployments_to_write:
+        rows += yield Select(tables.deployment, columns, ("id",), sorted(ids))
+    if needs.deployment_keys:
+        by_key = sorted(needs.deployment_keys)
+        rows += yield Select(tables.deployment, columns, ("flow_id", "name"), by_key)
+    for deployment in map(deployment_of, rows):
+        facts.deployments[deployment.id] = deployment
+        facts.deployment_ids_by_key[deployment.flow_id, deployment.name] = deployment.id
+
+
 def _read_logs(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
     if needs.log_producers:
         found = yield Select(
@@ -303,6 +338,8 @@ def writes(facts: Facts) -> Iterator[Write]:
     """Answer what a batch writes, parents before children."""
     if facts.new_flows:
         yield Insert(tables.flow, [flow_row(flow) for flow in facts.new_flows])
+    if facts.new_deployments:
+        yield Insert(tables.deployment, [deployment_row(made) for made in facts.new_deployments])
     for kind in RunKind:
         if new := facts.new_runs[kind]:
             yield Insert(RUN_TABLES[kind], [run_row(run) for run in new])
@@ -357,10 +394,14 @@ def _edits(facts: Facts) -> Iterator[Write]:
 
 
 def _deletions(facts: Facts) -> Iterator[Write]:
-    if doomed := facts.newly_doomed_run_ids:
-        yield Upsert(tables.deleted_run, [(id_, facts.now) for id_ in doomed])
-        # Without a head nothing is appended before the run was looked for, and not found.
-        yield Delete(tables.log_head, "run_id", doomed)
+    for kind in RunKind:
+        if doomed := facts.newly_doomed_runs[kind]:
+            yield Upsert(
+                tables.deleted_run,
+                [(run.id, facts.now, kind.value, run.parent_id, None, None) for run in doomed],
+            )
+            # Without a head nothing is appended before the run was looked for, and not found.
+            yield Delete(tables.log_head, "run_id", [run.id for run in doomed])
     named = tables.metadata.tables
     for trim in facts.trims:
         yield DeleteSome(named[trim.table], list(trim.run_ids), trim.limit)
@@ -380,5 +421,7 @@ def _deletions(facts: Facts) -> Iterator[Write]:
             ):
                 yield Delete(table, "run_id", ids)
             yield Delete(RUN_TABLES[kind], "id", ids)
+    if facts.deleted_deployment_ids:
+        yield Delete(tables.deployment, "id", facts.deleted_deployment_ids)
     if facts.deleted_flow_ids:
         yield Delete(tables.flow, "id", facts.deleted_flow_ids)

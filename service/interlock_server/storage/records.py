@@ -32,6 +32,21 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class Deployment:
+    """A flow as it is run somewhere: what its runs have in common."""
+
+    id: Id
+    flow_id: Id
+    name: str
+    tags: tuple[str, ...]
+    labels: dict[str, str]
+    created_by: str
+    created: Micros = 0
+    updated: Micros = 0
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class FlowRun:
     """One run of a flow."""
 

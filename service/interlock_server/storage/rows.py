@@ -24,6 +24,7 @@ from interlock_server.rules.states import (
 )
 from interlock_server.storage import tables
 from interlock_server.storage.records import (
+    Deployment,
     Flow,
     FlowRun,
     LogChunk,
@@ -309,7 +310,7 @@ def run_of(kind: RunKind, row: Any, state: State | None) -> FlowRun | TaskRun:
     )
 
 
-# --- flows ----------------------------------------------------------------------------------------
+# --- flows and deployments ------------------------------------------------------------------------
 
 
 def flow_row(flow: Flow) -> tuple[Any, ...]:
@@ -330,6 +331,27 @@ def flow_of(row: Row) -> Flow:
     return Flow(
         row[0], row[1], tuple(json.loads(row[2])), json.loads(row[3]), row[4], row[5], row[6]
     )
+
+
+def deployment_row(deployment: Deployment) -> tuple[Any, ...]:
+    """Answer a deployment's row."""
+    return (
+        deployment.id,
+        deployment.flow_id,
+        deployment.name,
+        json_text(deployment.tags),
+        json_text(deployment.labels),
+        deployment.created_by,
+        deployment.created,
+        deployment.updated,
+        deployment.version,
+    )
+
+
+def deployment_of(row: Row) -> Deployment:
+    """Read a deployment's row."""
+    id_, flow_id, name, tags, labels, *rest = row
+    return Deployment(id_, flow_id, name, tuple(json.loads(tags)), json.loads(labels), *rest)
 
 
 # --- transitions ----------------------------------------------------------------------------------

@@ -21,10 +21,12 @@ _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 REMEMBER_DELETED = f"""
-    INSERT INTO {tables.deleted_run.name} (id, deleted)
-    SELECT id, $2::bigint FROM unnest($1::uuid[]) AS runs (id)
-    UNION
-    SELECT id, $2::bigint FROM task_run WHERE flow_run_id = ANY($1::uuid[])
+    INSERT INTO {tables.deleted_run.name} (id, deleted, kind, parent_id)
+    SELECT id, $2::bigint, 'flow_run', flow_id FROM flow_run WHERE id = ANY($1::uuid[])
+    UNION ALL
+    SELECT id, $2::bigint, 'task_run', flow_run_id FROM task_run WHERE id = ANY($1::uuid[])
+    UNION ALL
+    SELECT id, $2::bigint, 'task_run', flow_run_id FROM task_run WHERE flow_run_id = ANY($1::uuid[])
     ON CONFLICT DO NOTHING
 """
 

@@ -15,6 +15,15 @@ from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
 T = TypeVar("T")
 
 
+REMEMBER_DELETED = tuple(
+    f"INSERT OR IGNORE INTO {tables.deleted_run.name} (deleted, id, kind, parent_id) {found}"
+    for found in (
+        "SELECT ?, id, 'flow_run', flow_id FROM flow_run WHERE id = ?",
+        "SELECT ?, id, 'task_run', flow_run_id FROM task_run WHERE id = ?",
+        "SELECT ?, id, 'task_run', flow_run_id FROM task_run WHERE flow_run_id = ?",
+    )
+)
+
 _IN_SIZES = (1, 4, 16, 64, 256)
 """Lengths of IN lists: few, so that their statements stay prepared. 999 variables are the limit."""
 

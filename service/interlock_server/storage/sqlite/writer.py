@@ -13,7 +13,7 @@ import aiosqlite
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from interlock_server.storage import failpoints, tables
+from interlock_server.storage import failpoints
 from interlock_server.storage.errors import (
     OutcomeUnknownError,
 )
@@ -223,14 +223,9 @@ def _write(connection: sqlite3.Connection, step: Write) -> None:
         case DeleteOlder(table, column, before, limit):
             _delete_some(connection, table, f"{column} < ?", limit, [before])
         case RememberDeleted(run_ids, deleted):
-            name = tables.deleted_run.name
-            ids = [(deleted, id_to_bytes(run_id)) for run_id in run_ids]
-            connection.executemany(f"REPLACE INTO {name} (deleted, id) VALUES (?, ?)", ids)
-            connection.executemany(
-                f"REPLACE INTO {name} (deleted, id) "
-                "SELECT ?, id FROM task_run WHERE flow_run_id = ?",
-                ids,
-            )
+            runs = [(deleted, id_to_bytes(run_id)) for run_id in run_ids]
+            for statement in statements.REMEMBER_DELETED:
+                connection.executemany(statement, runs)
 
 
 def _delete_some(
