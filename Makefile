@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format generate serve postgresql bench clean
+.PHONY: help demo test soak vectors lint format generate serve postgresql bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1 \t/' | expand -t 20
@@ -22,6 +22,9 @@ test: $(DEVELOPMENT) $(FLOOR) ## Run all tests, on every supported database.
 
 soak: $(DEVELOPMENT) ## Run the long forms of the fault tests.
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGUMENTS)
+
+vectors: $(DEVELOPMENT) ## Compare all decisions with those that a peer's server was recorded to make.
+	@$(BIN)/python -m tests.vectors
 
 lint: $(DEVELOPMENT) ## Check style, types and the contract.
 	@$(BIN)/ruff check .

@@ -1,9 +1,11 @@
-"""Real traces, which are not part of the repository."""
+"""Real traces and recorded decisions, which are not part of the repository."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests.support.needs import Unavailable
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -17,5 +19,17 @@ def workflows_folder() -> Path:
         pytest.skip(
             f"REAL TRACES NOT TESTED: there is no {folder}; set INTERLOCK_SHARED_DATA to the "
             "folder that holds workflows/"
+        )
+    return folder
+
+
+def vectors_folder() -> Path:
+    """The folder of a peer's recorded decisions. Raises Unavailable where there is none."""
+    given = os.environ.get("INTERLOCK_SHARED_VECTORS")
+    folder = Path(given) if given else _REPOSITORY.parent / "shared" / "vectors"
+    if not folder.is_dir():
+        raise Unavailable(
+            f"RECORDED DECISIONS NOT COMPARED: there is no {folder}; set INTERLOCK_SHARED_VECTORS "
+            "to the folder that holds pairs.json"
         )
     return folder

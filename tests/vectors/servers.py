@@ -1,0 +1,16 @@
+"""Servers that leave runs alone, as the peer's did while it was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support.servers import ServerProcess
+from tests.support.stubs import Stubs, connected
+
+
+@contextmanager
+def quiet_server(database_url: str | None = None) -> Iterator[Stubs]:
+    """Stubs of a server of its own whose loops change no run."""
+    with ServerProcess(database_url) as server, connected(server.target) as stubs:
+        yield stubs
