@@ -144,7 +144,7 @@ def _decide(kind: RunKind, proposal: Proposal, run: RunFacts, facts: Facts) -> D
         run.progress,
         facts.now,
         run.retry,
-        has_deployment=run.deployment_id is not None,
+        has_deployment=run.deployment_id in facts.deployments,
         has_infrastructure=run.infrastructure_pid != "",
         is_subflow=run.tracker_id is not None,
         parent=_parent(kind, run, facts),
