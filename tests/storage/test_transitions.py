@@ -328,3 +328,18 @@ def test_an_updated_retry_policy_and_pid_count_at_once(stubs: Stubs) -> None:
     runs.update(other, "retry_policy")
     runs.propose(proposal(other.id, RUNNING))
     assert runs.propose(proposal(other.id, FAILED)).state.name == "AwaitingRetry"
+
+
+def test_the_same_id_may_name_a_proposal_of_each_kind(stubs: Stubs) -> None:
+    flows, tasks = FlowRuns(stubs), TaskRuns(stubs)
+    flow_run, task_run, id_ = flows.make(), tasks.make(), uuid7()
+    begin = {
+        flows: proposal(flow_run.id, RUNNING, id_, message="the flow"),
+        tasks: proposal(task_run.id, RUNNING, id_, message="the task"),
+    }
+    for _ in range(2):
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda runs: runs.propose(begin[runs]), begin))
+        assert [answer.state.message for answer in answers] == ["the flow", "the task"]
+    assert flows.get(flow_run.id).state.message == "the flow"
+    assert tasks.get(task_run.id).state.message == "the task"

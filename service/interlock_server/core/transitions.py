@@ -106,7 +106,7 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
     if (before := facts.transitions[kind].get(proposal.id)) is not None:
         if before.digest != proposal.digest:
             raise IdReusedError(proposal.id)
-        return _answer_of(before, facts)
+        return _answer_of(kind, before, facts)
     run = facts.runs[kind].get(proposal.run_id)
     if run is None:
         raise run_not_found(kind, proposal.run_id, proposal.run_id in facts.deleted_runs)
@@ -124,7 +124,7 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
             run.version,
             decision.delay,
         )
-    return _answer_of(record(kind, run, proposal, decision, facts), facts)
+    return _answer_of(kind, record(kind, run, proposal, decision, facts), facts)
 
 
 def _decide(kind: RunKind, proposal: Proposal, run: RunFacts, facts: Facts) -> Decision:
@@ -236,10 +236,10 @@ def _parent(kind: RunKind, run: RunFacts, facts: Facts) -> ParentFlowRun | None:
     return ParentFlowRun(parent.state, parent.progress.run_count)
 
 
-def _answer_of(transition: Transition, facts: Facts) -> Answer:
+def _answer_of(kind: RunKind, transition: Transition, facts: Facts) -> Answer:
     state = transition.state
     if state is None and transition.answered_state_id is not None:
-        state = facts.states[transition.answered_state_id]
+        state = facts.states[kind][transition.answered_state_id]
     return Answer(
         transition.id,
         transition.verdict,

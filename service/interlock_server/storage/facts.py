@@ -95,7 +95,7 @@ class Facts:
         self.runs: dict[RunKind, dict[Id, RunFacts]] = {kind: {} for kind in RunKind}
         self.run_ids_by_key: dict[RunKind, dict[RunKey, Id]] = {kind: {} for kind in RunKind}
         self.transitions: dict[RunKind, dict[Id, Transition]] = {kind: {} for kind in RunKind}
-        self.states: dict[Id, State] = {}
+        self.states: dict[RunKind, dict[Id, State]] = {kind: {} for kind in RunKind}
         self.last_decided: dict[Id, Micros] = {}
         """When a run's last proposal was decided in this batch: the next one comes after it."""
         self.deleted_runs: set[Id] = set()
@@ -226,7 +226,7 @@ class Facts:
         self.transitions[kind][transition.id] = transition
         self.last_decided[transition.run_id] = transition.decided
         if transition.state is not None:
-            self.states[transition.id] = transition.state
+            self.states[kind][transition.id] = transition.state
         self.new_transitions[kind].append(transition)
 
     def cache_result(self, entry: CacheEntry, state: State) -> None:

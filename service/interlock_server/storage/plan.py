@@ -220,7 +220,8 @@ def load(needs: Needs) -> Loading:
     for kind in RunKind:
         extra = set(cached.values()) if kind is RunKind.TASK_RUN else set()
         yield from _read_runs(kind, needs, run_rows[kind], facts, extra)
-    facts.cached = {key: facts.states[id_] for key, id_ in cached.items() if id_ in facts.states}
+    states = facts.states[RunKind.TASK_RUN]
+    facts.cached = {key: states[id_] for key, id_ in cached.items() if id_ in states}
     yield from _read_deployments(needs, deployment_rows, facts)
     for row in head_rows:
         facts.log_heads[row[0]] = LogHead(*row)
@@ -269,7 +270,7 @@ def _read_runs(
         # round, since such a state is one that was written.
         ids = answered - states.keys()
         answered = set()
-    facts.states.update(states)
+    facts.states[kind].update(states)
     for row in rows:
         run_id, parent_id, _, version = row[:4]
         # A run that is being pruned is deleted for everyone but its pruning; flow runs come first.
