@@ -30,7 +30,7 @@ from interlock_server.storage.retention import (
     WithItsRun,
     retention_of,
 )
-from interlock_server.storage.tables import metadata
+from interlock_server.storage.tables import deleted_run, metadata
 from sqlalchemy import Column, Integer, MetaData, Table
 
 from tests.support.servers import IN_MEMORY, sqlite_url
@@ -100,15 +100,21 @@ def test_every_table_says_how_long_it_keeps_its_rows(table: Table) -> None:
 def in_every_table(days: float) -> Rows:
     """A row in each table, all of them so many days old."""
     rows = Rows()
-    flow_run = rows.run("flow_run", ago(days), flow_id=rows.flow())
+    flow = rows.flow()
+    rows.deployment(flow, "deployment")
+    flow_run = rows.run("flow_run", ago(days), flow_id=flow)
     task_run = rows.run("task_run", ago(days), flow_run_id=flow_run)
     rows.log(flow_run, 1, task_run)
+    rows.add("flow_run_heartbeat", run_id=flow_run)
+    rows.add("task_run_heartbeat", run_id=task_run)
+    rows.add("flow_run_input", run_id=flow_run)
+    rows.add("task_run_cache", run_id=task_run)
     rows.add("deleted_run", deleted=ago(days))
+    rows.add("watch_epoch", number=int(days))
     return rows
 
 
-@pytest.mark.parametrize("table", metadata.tables.values(), ids=lambda table: table.name)
-async def test_what_a_table_declares_is_done(engine: Engine, table: Table) -> None:
+async def test_what_each_table_declares_is_done(engine: Engine) -> None:
     await in_every_table(days=40).put(engine.database)
     await in_every_table(days=20).put(engine.database)
     before = await counts(engine.database)
@@ -116,16 +122,17 @@ async def test_what_a_table_declares_is_done(engine: Engine, table: Table) -> No
 
     await prune(engine, MONTH)
 
-    left = (await counts(engine.database)).get(table.name, 0)
-    match retention_of(table):
-        case Kept():
-            assert left == before[table.name]
-        case AsLongAsAsked() | WithItsRun():
-            assert left == 1
-        case ForDays():
-            assert left == 2  # of those that were old nothing; the runs deleted now
+    left = await counts(engine.database)
+    for name, table in metadata.tables.items():
+        match retention_of(table):
+            case Kept():
+                assert left[name] == before[name], name
+            case AsLongAsAsked() | WithItsRun():
+                assert left[name] == 1, name
+            case ForDays():
+                assert left[name] == 2, name  # of those that were old nothing; the runs deleted now
     await prune(engine, MONTH)
-    assert (await counts(engine.database)).get(table.name, 0) == left
+    assert await counts(engine.database) == left
 
 
 # --- which runs -----------------------------------------------------------------------------------
@@ -188,6 +195,11 @@ def a_large_run(rows: Rows) -> str:
     inside = [rows.run("task_run", ago(40), flow_run_id=flow_run) for _ in range(1_200)]
     for place in range(4_100):  # one of them was told so again and again
         rows.transition("task_run", inside[7], ago(41) + place)
+    for place in range(2_100):
+        rows.add("task_run_cache", run_id=inside[8], cache_key=f"key {place}")
+        rows.add("flow_run_input", run_id=flow_run, pause_key=f"key {place}")
+    for task_run in inside:
+        rows.add("task_run_heartbeat", run_id=task_run)
     rows.log(flow_run, 250, inside[0])
     return flow_run
 
@@ -268,6 +280,42 @@ async def test_a_large_runs_history_and_keys_answer_nothing_any_more(engine: Eng
     (made,) = await engine.pipeline.submit(CreateRuns(RunKind.TASK_RUN, [creation]))
     assert isinstance(made, NotFoundError)
     assert made.reason == "DELETED"
+
+
+async def remembered(engine: Engine) -> dict[str, tuple[str, str | None, int]]:
+    """What is known of deleted runs: kind, parent, and when they were deleted."""
+    rows = await engine.database.migrate(
+        lambda connection: connection.execute(deleted_run.select()).all()
+    )
+    return {row.id: (row.kind, row.parent_id, row.deleted) for row in rows}
+
+
+async def test_of_a_deleted_run_its_kind_and_parent_are_remembered(engine: Engine) -> None:
+    rows = Rows()
+    flow = rows.flow()
+    doomed, small = (rows.run("flow_run", ago(40), flow_id=flow) for _ in range(2))
+    in_doomed, in_small, one_of_small = (
+        rows.run("task_run", ago(40), flow_run_id=run) for run in (doomed, small, small)
+    )
+    alone = rows.run("task_run", ago(40))
+    await rows.put(engine.database)
+
+    assert await engine.pipeline.submit(DoomRun(RunKind.FLOW_RUN, doomed, MONTH))
+    of_doomed = await remembered(engine)
+    assert {id_: row[:2] for id_, row in of_doomed.items()} == {doomed: ("flow_run", flow)}
+    await engine.pipeline.submit(DeleteRun(RunKind.TASK_RUN, one_of_small))
+    await prune(engine, MONTH)
+
+    everything = await remembered(engine)
+    assert everything[doomed] == of_doomed[doomed]
+    assert {id_: row[:2] for id_, row in everything.items()} == {
+        doomed: ("flow_run", flow),
+        in_doomed: ("task_run", doomed),
+        small: ("flow_run", flow),
+        in_small: ("task_run", small),
+        one_of_small: ("task_run", small),
+        alone: ("task_run", None),
+    }
 
 
 async def test_pruning_that_was_broken_off_is_finished_by_the_next(engine: Engine) -> None:

@@ -28,6 +28,7 @@ from interlock_server.storage.retention import (
     ForDays,
     WithItsRun,
     aging,
+    owner_of,
     parts_of_runs,
     retention_of,
 )
@@ -271,9 +272,9 @@ class _Pruning:
         if not await self.do(DoomRun(kind, run_id, self._older_than)):
             return
         # Those of the task runs go with each of them.
-        task_runs, transitions = tables.task_run.name, tables.task_run_transition.name
+        task_runs = tables.task_run.name
         for table, retention in parts_of_runs(tables.metadata):
-            if kind is RunKind.FLOW_RUN and table.name == transitions:
+            if owner_of(table) not in (None, kind.value):
                 continue
             trim = Trim(table.name, (run_id,), retention.at_once)
             for _ in range(ceil(parts[table.name] / retention.at_once)):

@@ -15,7 +15,7 @@ from interlock_server.storage import tables
 from interlock_server.storage.database import Database
 from interlock_server.storage.facts import Expiry
 from interlock_server.storage.records import RunKind
-from interlock_server.storage.retention import parts_of_runs
+from interlock_server.storage.retention import owner_of, parts_of_runs
 from interlock_server.storage.rows import RUN_TABLES
 
 
@@ -57,18 +57,22 @@ async def count_parts(
     """Count the rows that are parts of each run, by table; a flow run's task runs among them."""
     counts: dict[Id, Counter[str]] = {run_id: Counter() for run_id in run_ids}
     statements: dict[str, Select[Any]] = {}
+    task_run = tables.task_run
+    of_flow_run = task_run.c.flow_run_id
+    in_flow_runs = (
+        select(of_flow_run, func.count()).where(of_flow_run.in_(run_ids)).group_by(of_flow_run)
+    )
+    if kind is RunKind.FLOW_RUN:
+        statements[task_run.name] = in_flow_runs.select_from(task_run)
     for table, _ in parts_of_runs(tables.metadata):
         run_id = table.c.run_id
-        statements[table.name] = (
-            select(run_id, func.count()).where(run_id.in_(run_ids)).group_by(run_id)
-        )
-    if kind is RunKind.FLOW_RUN:
-        task_run, transition = tables.task_run, tables.task_run_transition
-        of_flow_run = task_run.c.flow_run_id
-        counted = select(of_flow_run, func.count()).where(of_flow_run.in_(run_ids))
-        joined = task_run.join(transition, transition.c.run_id == task_run.c.id)
-        statements[task_run.name] = counted.select_from(task_run).group_by(of_flow_run)
-        statements[transition.name] = counted.select_from(joined).group_by(of_flow_run)
+        match owner_of(table):
+            case None | kind.value:
+                counted = select(run_id, func.count()).where(run_id.in_(run_ids))
+                statements[table.name] = counted.group_by(run_id)
+            case task_run.name:
+                joined = task_run.join(table, run_id == task_run.c.id)
+                statements[table.name] = in_flow_runs.select_from(joined)
     for name, statement in statements.items():
         for run_id, count in await _rows(database, statement):
             counts[run_id][name] += count

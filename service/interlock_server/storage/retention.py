@@ -62,6 +62,16 @@ def parts_of_runs(metadata: MetaData) -> Iterator[tuple[Table, WithItsRun]]:
             yield table, retention
 
 
+def owner_of(part: Table) -> str | None:
+    """Name the table of the runs that the rows of a table are parts of; None: of both kinds.
+
+    Where it has a name, a foreign key has the rows go with their run.
+    """
+    for key in part.c.run_id.foreign_keys:
+        return key.column.table.name
+    return None
+
+
 def aging(metadata: MetaData) -> Iterator[tuple[Table, ForDays]]:
     """Name the tables whose rows go by their own age."""
     for table in metadata.sorted_tables:
