@@ -49,6 +49,10 @@ KEPT_TO = {
     "click": {"cli", "demo"},
     "rich": {"cli", "demo"},
     "zstandard": {"core"},
+    "jsonschema": {"core"},
+    "jsonschema_specifications": {"core"},
+    "referencing": {"core"},
+    "re2": {"core"},
 }
 """Which layers may import a package."""
 
