@@ -10,6 +10,8 @@ from interlock_server.rules.flow_runs import (
     FLOW_RUN_POLICY,
     LATE_FLOW_RUN_POLICY,
     MINIMAL_FLOW_RUN_POLICY,
+    RESUME_FLOW_RUN_POLICY,
+    resumed,
 )
 from interlock_server.rules.frame import Transition, Verdict
 from interlock_server.rules.runs import Progress, RetryPolicy, RetryType
@@ -304,3 +306,25 @@ GLANCE = {
 def test_the_types_at_a_glance(from_type: StateType | None) -> None:
     found = [FLOW_RUN_POLICY.decide(transition(from_type, to)).verdict for to in S]
     assert tuple(found) == GLANCE[from_type]
+
+
+@pytest.mark.parametrize("current", [None, *(set(StateType) - {S.PAUSED})])
+def test_only_what_is_paused_resumes(current: StateType | None) -> None:
+    for to in (S.RUNNING, S.SCHEDULED):
+        decision = RESUME_FLOW_RUN_POLICY.decide(transition(current, to))
+        assert (decision.verdict, decision.reason) == (Verdict.ABORT, "NOT_PAUSED")
+        assert decision.rule == "only_what_is_paused_resumes"
+
+
+def test_a_resume_of_what_is_paused_is_decided_by_the_rules_for_all() -> None:
+    over = state(S.PAUSED, pause_timeout=NOW - SECOND)
+    for current in (state(S.PAUSED), over):
+        asked = transition(current, S.RUNNING)
+        assert RESUME_FLOW_RUN_POLICY.decide(asked) == FLOW_RUN_POLICY.decide(asked)
+
+
+def test_a_suspended_run_goes_on_by_being_scheduled_for_now() -> None:
+    blocking, suspended = state(S.PAUSED), state(S.PAUSED, "Suspended", pause_reschedule=True)
+    assert resumed(blocking, NOW) == draft(S.RUNNING)
+    assert resumed(None, NOW) == draft(S.RUNNING)
+    assert resumed(suspended, NOW) == draft(S.SCHEDULED, "Resuming", scheduled_time=NOW)

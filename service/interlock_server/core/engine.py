@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from interlock_server.core.input_checks import InputChecks
 from interlock_server.core.signals import Signals
 from interlock_server.storage.database import Database
 from interlock_server.storage.pipeline import Pipeline
@@ -16,6 +17,7 @@ class Engine:
         self.database = database
         self.signals = Signals()
         self.pipeline = Pipeline(database, self.signals.committed)
+        self.input_checks = InputChecks()
         self.draining = asyncio.Event()
         """Set when the server goes away: long streams end."""
 
@@ -32,4 +34,5 @@ class Engine:
         """Commit what is queued, and let go of the database. May be called twice."""
         self.drain()
         await self.pipeline.stop()
+        self.input_checks.stop()
         await self.database.close()

@@ -11,7 +11,7 @@ from interlock.ids import uuid7
 from interlock_server.core.errors import CallError, IdReusedError, run_not_found
 from interlock_server.rules.effects import entered, timestamp_after
 from interlock_server.rules.flow_runs import FLOW_RUN_POLICY, MINIMAL_FLOW_RUN_POLICY
-from interlock_server.rules.frame import Decision, Verdict
+from interlock_server.rules.frame import Decision, Policy, Verdict
 from interlock_server.rules.frame import Transition as Proposed
 from interlock_server.rules.runs import ParentFlowRun
 from interlock_server.rules.states import TERMINAL, Id, Micros, State, StateDraft, StateType
@@ -100,6 +100,18 @@ class ProposeStates:
 
 
 def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
+    if (before := remembered(kind, proposal, facts)) is not None:
+        return before
+    run = facts.runs[kind][proposal.run_id]
+    decision = decide(kind, proposal, run, facts, _POLICIES[kind][proposal.force])
+    return settle(kind, run, proposal, decision, facts)
+
+
+def remembered(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer | None:
+    """Answer a proposal that was sent again as it was the first time; None: it is a new one.
+
+    Raises NotFoundError where its run is gone, IdReusedError where its id came with other content.
+    """
     if proposal.run_id in facts.doomed_runs:
         # Its history goes piece by piece: what is left of it answers nothing any more.
         raise run_not_found(kind, proposal.run_id, deleted=True)
@@ -107,11 +119,15 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
         if before.digest != proposal.digest:
             raise IdReusedError(proposal.id)
         return _answer_of(kind, before, facts)
-    run = facts.runs[kind].get(proposal.run_id)
-    if run is None:
+    if proposal.run_id not in facts.runs[kind]:
         raise run_not_found(kind, proposal.run_id, proposal.run_id in facts.deleted_runs)
+    return None
 
-    decision = _decide(kind, proposal, run, facts)
+
+def settle(
+    kind: RunKind, run: RunFacts, proposal: Proposal, decision: Decision, facts: Facts
+) -> Answer:
+    """Write down what was decided, unless that is to wait, and answer it."""
     if decision.verdict is Verdict.WAIT:
         return Answer(
             proposal.id,
@@ -127,7 +143,10 @@ def _answer(kind: RunKind, proposal: Proposal, facts: Facts) -> Answer:
     return _answer_of(kind, record(kind, run, proposal, decision, facts), facts)
 
 
-def _decide(kind: RunKind, proposal: Proposal, run: RunFacts, facts: Facts) -> Decision:
+def decide(
+    kind: RunKind, proposal: Proposal, run: RunFacts, facts: Facts, policy: Policy
+) -> Decision:
+    """Decide a new proposal. Nothing is changed by that."""
     expected = proposal.expected_version
     if expected and expected != run.version:
         return Decision(
@@ -151,7 +170,7 @@ def _decide(kind: RunKind, proposal: Proposal, run: RunFacts, facts: Facts) -> D
         cached=facts.cached.get(key) if key is not None else None,
         draw=random.random(),
     )
-    return _POLICIES[kind][proposal.force].decide(proposed)
+    return policy.decide(proposed)
 
 
 def record(

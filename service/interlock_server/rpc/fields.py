@@ -132,13 +132,13 @@ def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:
 _JSON_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 
 
-def json_text(field: str, value: str, default: str = "{}") -> str:
+def json_text(field: str, value: str, default: str = "{}", max_bytes: int = MAX_JSON_BYTES) -> str:
     """Read JSON text, and answer it as it is: numbers, key order and spaces stay."""
     if not value:
         return default
     if value == "{}":
         return value
-    text(field, value, MAX_JSON_BYTES)
+    text(field, value, max_bytes)
     depth = deepest = 0
     for character in _JSON_STRINGS.sub("", value):
         if character in "[{":

@@ -12,6 +12,7 @@ from interlock_server.core.runs import Creation
 from interlock_server.rpc import fields, states
 from interlock_server.rpc.calls import Context
 from interlock_server.rpc.limits import MAX_KEY_BYTES, MAX_RETRIES
+from interlock_server.rpc.pause_calls import PauseCalls
 from interlock_server.rpc.run_calls import RunCalls, changed, shared_filter, times
 from interlock_server.rules.runs import NEVER, RetryPolicy
 from interlock_server.storage.queries import RunQuery
@@ -24,6 +25,7 @@ class FlowRunService:
 
     def __init__(self, engine: Engine) -> None:
         self._calls = RunCalls(engine, RunKind.FLOW_RUN)
+        self._pauses = PauseCalls(engine)
 
     async def CreateFlowRun(  # noqa: N802
         self, request: pb.CreateFlowRunRequest, context: Context
@@ -115,6 +117,30 @@ class FlowRunService:
         run_id = fields.id_("flow_run_id", request.flow_run_id)
         transitions, token = await self._calls.list_states(request, run_id, request.page_size)
         return pb.FlowRunServiceListStatesResponse(transitions=transitions, next_page_token=token)
+
+    async def Pause(  # noqa: N802
+        self, request: pb.FlowRunServicePauseRequest, context: Context
+    ) -> pb.FlowRunServicePauseResponse:
+        """Propose PAUSED for a flow run."""
+        return pb.FlowRunServicePauseResponse(decision=await self._pauses.pause(request, context))
+
+    async def Resume(  # noqa: N802
+        self, request: pb.FlowRunServiceResumeRequest, context: Context
+    ) -> pb.FlowRunServiceResumeResponse:
+        """Let a paused flow run go on."""
+        return pb.FlowRunServiceResumeResponse(decision=await self._pauses.resume(request, context))
+
+    async def Cancel(  # noqa: N802
+        self, request: pb.FlowRunServiceCancelRequest, context: Context
+    ) -> pb.FlowRunServiceCancelResponse:
+        """Propose CANCELLING for a flow run."""
+        return pb.FlowRunServiceCancelResponse(decision=await self._pauses.cancel(request, context))
+
+    async def GetFlowRunInput(  # noqa: N802
+        self, request: pb.GetFlowRunInputRequest, context: Context
+    ) -> pb.GetFlowRunInputResponse:
+        """Answer one input that a run was resumed with."""
+        return pb.GetFlowRunInputResponse(input=await self._pauses.get_input(request))
 
 
 def _creation(request: pb.CreateFlowRunRequest) -> Creation:

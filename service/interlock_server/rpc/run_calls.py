@@ -16,6 +16,7 @@ from interlock_server.core.transitions import ProposeStates
 from interlock_server.rpc import fields, pages, states
 from interlock_server.rpc.calls import Context, remaining
 from interlock_server.rules.effects import estimated_run_time, lateness
+from interlock_server.rules.states import StateDraft
 from interlock_server.storage import queries
 from interlock_server.storage.queries import BY_ID_DESC, Order, RunQuery
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun
@@ -48,9 +49,12 @@ class RunCalls:
         return await self.get(outcome.run_id), False
 
     async def create_all(
-        self, creations: list[Creation], context: Context
+        self, creations: list[Creation], context: Context, item: str = ""
     ) -> list[Made | CallError]:
-        """Make many runs."""
+        """Make many runs. `item` is the path of each creation, with `{}` for its place."""
+        await self._check_schemas(
+            item + "state.details", [creation.draft for creation in creations]
+        )
         command = CreateRuns(self._kind, creations)
         return await self._engine.pipeline.submit(command, remaining(context))
 
@@ -103,7 +107,9 @@ class RunCalls:
         """Propose a state for one run."""
         if not request.HasField("proposal"):
             raise InvalidArgumentError("proposal", "A proposal is required.")
-        command = ProposeStates(self._kind, [states.proposal("proposal", request.proposal)])
+        proposal = states.proposal("proposal", request.proposal)
+        await self._check_schemas("proposal.state.details", [proposal.draft])
+        command = ProposeStates(self._kind, [proposal])
         (outcome,) = await self._engine.pipeline.submit(command, remaining(context))
         if isinstance(outcome, CallError):
             raise outcome
@@ -113,9 +119,23 @@ class RunCalls:
         self, request: Any, context: Context
     ) -> list[state_pb2.ProposalOutcome]:
         """Propose states for many runs."""
-        command = ProposeStates(self._kind, states.proposals(request.proposals))
+        proposals = states.proposals(request.proposals)
+        await self._check_schemas(
+            "proposals[{}].state.details", [proposal.draft for proposal in proposals]
+        )
+        command = ProposeStates(self._kind, proposals)
         outcomes = await self._engine.pipeline.submit(command, remaining(context))
         return states.to_outcomes(outcomes)
+
+    async def _check_schemas(self, field: str, drafts: list[StateDraft]) -> None:
+        """Check the schemas that drafts name. `field`: where, with `{}` for the draft's place."""
+        named = [
+            (f"{field.format(i)}.input_schema_json", schema)
+            for i, draft in enumerate(drafts)
+            if (schema := draft.details.input_schema) is not None
+        ]
+        if named:
+            await self._engine.input_checks.check_schemas(named)
 
     async def list_states(
         self, request: Message, run_id: str, page_size: int

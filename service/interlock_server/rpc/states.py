@@ -11,6 +11,7 @@ from interlock.v1 import state_pb2 as pb
 from interlock.v1.error_pb2 import ItemError
 
 from interlock_server.core.errors import CallError, InvalidArgumentError
+from interlock_server.core.json_schemas import MAX_SCHEMA_BYTES
 from interlock_server.core.transitions import Answer, Proposal
 from interlock_server.rpc import fields
 from interlock_server.rpc.limits import MAX_BATCH_ITEMS, MAX_KEY_BYTES, MAX_TEXT_BYTES
@@ -95,9 +96,13 @@ def _details(field: str, message: pb.StateDetails) -> StateDetails:
             f"{field}.child_flow_run_id", message.child_flow_run_id
         ),
         trace_parent=fields.text(f"{field}.trace_parent", message.trace_parent) or None,
-        input_schema=fields.json_text(f"{field}.input_schema_json", message.input_schema_json, "")
-        or None,
+        input_schema=input_schema(f"{field}.input_schema_json", message.input_schema_json),
     )
+
+
+def input_schema(field: str, text: str) -> str | None:
+    """Read the schema that a pause names, if it does. Whether it is one is not looked at here."""
+    return fields.json_text(field, text, "", MAX_SCHEMA_BYTES) or None
 
 
 def _result(field: str, message: pb.ResultReference) -> ResultReference:

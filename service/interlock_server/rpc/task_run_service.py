@@ -47,7 +47,7 @@ class TaskRunService:
             except InvalidArgumentError as error:
                 error.field = f"requests[{i}].{error.field}"
                 raise
-        outcomes = await self._calls.create_all(creations, context)
+        outcomes = await self._calls.create_all(creations, context, "requests[{}].")
         return pb.BatchCreateTaskRunsResponse(
             outcomes=[_to_outcome(i, outcome) for i, outcome in enumerate(outcomes)]
         )

@@ -20,6 +20,9 @@ from interlock_server.rules.states import (
     NOT_TERMINAL,
     RESUMING,
     TERMINAL,
+    Micros,
+    State,
+    StateDetails,
     StateDraft,
     StateType,
 )
@@ -188,6 +191,26 @@ FLOW_RUN_POLICY = Policy(
     not_before_its_time,
     retry,
 )
+
+
+@rule(ANY - {StateType.PAUSED}, StateType)
+def only_what_is_paused_resumes(transition: Transition) -> Abort:
+    """Only a run that is paused can be resumed."""
+    current = transition.current
+    found = "has no state" if current is None else f"is {current.name}"
+    return Abort("NOT_PAUSED", f"The run {found}: there is no pause to resume it from.")
+
+
+RESUME_FLOW_RUN_POLICY = Policy(only_what_is_paused_resumes, *FLOW_RUN_POLICY.rules)
+"""What is asked when a flow run is told to resume."""
+
+
+def resumed(current: State | None, now: Micros) -> StateDraft:
+    """Answer the state in which a flow run goes on: Running, or scheduled if it was suspended."""
+    if current is not None and current.details.pause_reschedule:
+        return StateDraft(StateType.SCHEDULED, RESUMING, details=StateDetails(scheduled_time=now))
+    return StateDraft(StateType.RUNNING, DEFAULT_NAMES[StateType.RUNNING])
+
 
 LATE_FLOW_RUN_POLICY = Policy(only_what_is_scheduled_is_late)
 """What is asked when the service marks a run as late."""

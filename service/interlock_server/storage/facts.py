@@ -17,6 +17,7 @@ from interlock_server.storage.records import (
     Deployment,
     Flow,
     FlowRun,
+    FlowRunInput,
     LogChunk,
     LogHead,
     LogProducer,
@@ -123,6 +124,7 @@ class Facts:
         self.expiries: list[Expiry] = []
         self.new_transitions: dict[RunKind, list[Transition]] = {kind: [] for kind in RunKind}
         self.new_cache_entries: list[CacheEntry] = []
+        self.new_flow_run_inputs: dict[tuple[Id, str], FlowRunInput] = {}
         self.moved_log_heads: dict[Id, LogHead] = {}
         self.new_log_heads: set[Id] = set()
         """Those of the moved heads that were not there before this batch."""
@@ -228,6 +230,11 @@ class Facts:
         if transition.state is not None:
             self.states[kind][transition.id] = transition.state
         self.new_transitions[kind].append(transition)
+
+    def add_input(self, given: FlowRunInput) -> None:
+        """Keep what a flow run is resumed with; of one key the newest counts."""
+        self.changes += 1
+        self.new_flow_run_inputs[given.run_id, given.pause_key] = given
 
     def cache_result(self, entry: CacheEntry, state: State) -> None:
         """Let others find a task run's state under its cache key."""

@@ -350,6 +350,8 @@ def writes(facts: Facts) -> Iterator[Write]:
             yield Update(RUN_TABLES[kind], MOVE_COLUMNS, rows)
         if transitions := facts.new_transitions[kind]:
             yield Insert(TRANSITION_TABLES[kind], [transition_row(t) for t in transitions])
+    if inputs := facts.new_flow_run_inputs:
+        yield Upsert(tables.flow_run_input, [astuple(given) for given in inputs.values()])
     if entries := facts.new_cache_entries:
         yield Insert(tables.task_run_cache, [astuple(entry) for entry in entries])
     yield from _log_writes(facts)

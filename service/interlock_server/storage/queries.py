@@ -12,7 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from interlock_server.rules.states import Id, State, StateType
 from interlock_server.storage import tables
 from interlock_server.storage.database import Database
-from interlock_server.storage.records import Flow, FlowRun, RunKind, TaskRun, Transition
+from interlock_server.storage.records import (
+    Flow,
+    FlowRun,
+    FlowRunInput,
+    RunKind,
+    TaskRun,
+    Transition,
+)
 from interlock_server.storage.rows import (
     PARENT_COLUMNS,
     RUN_TABLES,
@@ -212,6 +219,17 @@ async def list_transitions(
     statement = select(table).where(table.c.run_id == run_id, present.exists())
     statement = _ordered(statement, table, Order("decided", False), after)
     return [transition_of(row) for row in await _rows(database, statement.limit(limit))]
+
+
+async def get_flow_run_input(database: Database, run_id: Id, pause_key: str) -> FlowRunInput | None:
+    """Read what a flow run was resumed with, by the key of its pause."""
+    table, run = tables.flow_run_input, tables.flow_run
+    present = select(run.c.id).where(run.c.id == run_id, _present(RunKind.FLOW_RUN))
+    statement = select(table).where(
+        table.c.run_id == run_id, table.c.pause_key == pause_key, present.exists()
+    )
+    found = await _rows(database, statement)
+    return FlowRunInput(*tuple(found[0])) if found else None
 
 
 # --- running them ---------------------------------------------------------------------------------

@@ -132,6 +132,17 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowRunInput:
+    """What a flow run was given when it was resumed, as JSON text."""
+
+    run_id: Id
+    pause_key: str
+    value: str
+    proposed_by: str
+    created: Micros
+
+
+@dataclass(frozen=True, slots=True)
 class CacheEntry:
     """A COMPLETED state of a task run that others find under its cache key."""
 

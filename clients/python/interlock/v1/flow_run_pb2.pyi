@@ -916,8 +916,9 @@ class FlowRunServicePauseRequest(google.protobuf.message.Message):
     pause_key: builtins.str
     """Names the place in the run's code that pauses; it fires once an attempt. Empty: the proposal's id."""
     input_schema_json: builtins.str
-    """The JSON Schema that the input given with `Resume` has to meet, as JSON text; empty: a resume
-    takes no input.
+    """The JSON Schema (draft 2020-12) that the input given with `Resume` has to meet, as JSON text of
+    at most 64 KiB; empty: a resume takes no input. It refers to its own parts only, its patterns are
+    those of RE2, and it has no `unevaluated...` keywords. `format` is a note: it is not checked.
     """
     message: builtins.str
     """Words for people, such as what is being waited for."""
@@ -984,7 +985,9 @@ class FlowRunServiceResumeRequest(google.protobuf.message.Message):
     proposal_id: builtins.str
     """The proposal's id, as in `Proposal.id`."""
     input_json: builtins.str
-    """The input that the run waits for, as JSON text. Required where the pause names a schema."""
+    """The input that the run waits for, as JSON text of at most 256 KiB. Required where the pause
+    names a schema.
+    """
     proposed_by: builtins.str
     """Who resumes, for the history."""
     expected_version: builtins.int

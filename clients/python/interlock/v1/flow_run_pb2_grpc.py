@@ -226,8 +226,8 @@ class FlowRunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetFlowRunInput(self, request, context):
-        """Answers one input that a run was resumed with. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`,
-        `FLOW_RUN_INPUT_NOT_FOUND`.
+        """Answers one input that a run was resumed with; the newest, where several attempts have paused
+        with the same key. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`, `FLOW_RUN_INPUT_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -467,8 +467,8 @@ class FlowRunServiceStub(typing.Generic[_FlowRunServiceCreateFlowRunType, _FlowR
     """
 
     GetFlowRunInput: _FlowRunServiceGetFlowRunInputType
-    """Answers one input that a run was resumed with. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`,
-    `FLOW_RUN_INPUT_NOT_FOUND`.
+    """Answers one input that a run was resumed with; the newest, where several attempts have paused
+    with the same key. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`, `FLOW_RUN_INPUT_NOT_FOUND`.
     """
 
     GetHistory: _FlowRunServiceGetHistoryType
@@ -683,8 +683,8 @@ class FlowRunServiceServicer(metaclass=abc.ABCMeta):
         request: interlock.v1.flow_run_pb2.GetFlowRunInputRequest,
         context: _ServicerContext,
     ) -> typing.Union[interlock.v1.flow_run_pb2.GetFlowRunInputResponse, collections.abc.Awaitable[interlock.v1.flow_run_pb2.GetFlowRunInputResponse]]:
-        """Answers one input that a run was resumed with. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`,
-        `FLOW_RUN_INPUT_NOT_FOUND`.
+        """Answers one input that a run was resumed with; the newest, where several attempts have paused
+        with the same key. Errors: NOT_FOUND `FLOW_RUN_NOT_FOUND`, `FLOW_RUN_INPUT_NOT_FOUND`.
         """
 
     @abc.abstractmethod

@@ -142,7 +142,7 @@ class StateDetails(google.protobuf.message.Message):
     """A W3C trace context (`traceparent`) under which the state was reported."""
     input_schema_json: builtins.str
     """PAUSED: the JSON Schema that the input given with `Resume` has to meet, as JSON text; empty: a
-    resume takes no input.
+    resume takes no input. See `FlowRunServicePauseRequest.input_schema_json`.
     """
     @property
     def scheduled_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
