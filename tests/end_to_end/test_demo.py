@@ -147,3 +147,15 @@ def test_a_folder_that_can_not_be_written_to_is_said(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "--folder" in ended.stderr
+
+
+def test_what_a_demo_of_an_older_version_left_is_upgraded(tmp_path: Path) -> None:
+    older = interlock(
+        *["server", "database", "upgrade", "-y", "--revision", "0001"],
+        *["--database", sqlite_url(tmp_path / "interlock.db")],
+    )
+    assert older.returncode == 0, older.stderr
+    ended = subprocess.run(
+        command(tmp_path, 1), capture_output=True, text=True, timeout=_TIMEOUT, env=environment()
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -32,7 +32,8 @@ class DemoServer:
     """A server on a free port, its database and log in a folder. Leave the block to stop it."""
 
     def __init__(self, folder: Path) -> None:
-        self.database_url = f"sqlite+aiosqlite:///{folder / 'interlock.db'}"
+        self._file = folder / "interlock.db"
+        self.database_url = f"sqlite+aiosqlite:///{self._file}"
         self.log_file = folder / "server.log"
         self.target = ""
         """Where it listens, once it does."""
@@ -57,16 +58,16 @@ class DemoServer:
         self._stop()
 
     def _start(self) -> None:
-        command = "from interlock_server.cli.main import main; main(prog_name='interlock')"
-        options = ["--host", "127.0.0.1", "--port", "0", "--database", self.database_url]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("INTERLOCK_")}
-        with self.log_file.open("wb") as log:
+        self.log_file.unlink(missing_ok=True)
+        if self._file.exists():
+            self._upgrade()
+        with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", command, "server", "start", *options],
+                self._command("start", "--host", "127.0.0.1", "--port", "0"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment | {"INTERLOCK_HOME": self._home.name},
+                env=self._environment(),
                 # Ctrl-C is for the demo, which stops the server after the workers.
                 start_new_session=True,
             )
@@ -79,6 +80,27 @@ class DemoServer:
                 )
             time.sleep(_POLL)
         self.target = found[1]
+
+    def _upgrade(self) -> None:
+        """Bring the database of an earlier demo to the schema of this version."""
+        upgrade = self._command("database", "upgrade", "-y")
+        done = subprocess.run(
+            upgrade, capture_output=True, text=True, env=self._environment(), check=False
+        )
+        self.log_file.write_text(done.stdout + done.stderr)
+        if done.returncode != 0:
+            raise CanNotStartError(
+                f"The database of an earlier demo can not be used:\n\n{done.stderr.strip()}\n\n"
+                f"Delete {self._file}, or name another folder: --folder FOLDER."
+            )
+
+    def _command(self, *arguments: str) -> list[str]:
+        run = "from interlock_server.cli.main import main; main(prog_name='interlock')"
+        return [sys.executable, "-c", run, "server", *arguments, "--database", self.database_url]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("INTERLOCK_")}
+        return kept | {"INTERLOCK_HOME": self._home.name}
 
     def _stop(self) -> None:
         if self._process is not None:
