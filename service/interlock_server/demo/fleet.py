@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
@@ -45,7 +46,12 @@ class Fleet:
                 process = self._context.Process(
                     target=run_worker, args=(assignment, theirs), name=assignment.worker
                 )
-                process.start()
+                # A worker takes Ctrl-C once it can end in order: not while it is being imported.
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
+                    process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 # So that the pipe ends when the worker does.
                 theirs.close()
                 self._processes[ours] = process

@@ -6,6 +6,7 @@ This is what a worker of yours might look like; only the witness is for the demo
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ def run_worker(assignment: Assignment, pipe: Connection) -> None:
     """
     seen = Seen()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `Fleet`
         with (
             WitnessedClient(assignment.target, seen, proposed_by=assignment.worker) as client,
             logs_shipped(assignment, seen),
