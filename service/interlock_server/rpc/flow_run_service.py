@@ -11,6 +11,7 @@ from interlock_server.core.engine import Engine
 from interlock_server.core.runs import Creation
 from interlock_server.rpc import fields, states
 from interlock_server.rpc.calls import Context
+from interlock_server.rpc.explanations import explanation
 from interlock_server.rpc.limits import MAX_KEY_BYTES, MAX_RETRIES
 from interlock_server.rpc.pause_calls import PauseCalls
 from interlock_server.rpc.run_calls import RunCalls, changed, shared_filter, times
@@ -24,6 +25,7 @@ class FlowRunService:
     """Keeps flow runs and decides their transitions; see `protos/interlock/v1/flow_run.proto`."""
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._calls = RunCalls(engine, RunKind.FLOW_RUN)
         self._pauses = PauseCalls(engine)
 
@@ -141,6 +143,14 @@ class FlowRunService:
     ) -> pb.GetFlowRunInputResponse:
         """Answer one input that a run was resumed with."""
         return pb.GetFlowRunInputResponse(input=await self._pauses.get_input(request))
+
+    async def ExplainRun(  # noqa: N802
+        self, request: pb.FlowRunServiceExplainRunRequest, context: Context
+    ) -> pb.FlowRunServiceExplainRunResponse:
+        """Tell what a flow run waits for, or why it ended as it did."""
+        return pb.FlowRunServiceExplainRunResponse(
+            explanation=await explanation(self._engine, RunKind.FLOW_RUN, request.id)
+        )
 
 
 def _creation(request: pb.CreateFlowRunRequest) -> Creation:

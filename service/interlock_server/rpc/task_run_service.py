@@ -12,6 +12,7 @@ from interlock_server.core.errors import CallError, InvalidArgumentError
 from interlock_server.core.runs import Creation, Made
 from interlock_server.rpc import fields, states
 from interlock_server.rpc.calls import Context
+from interlock_server.rpc.explanations import explanation
 from interlock_server.rpc.limits import MAX_KEY_BYTES, MAX_RETRIES, MAX_RETRY_DELAYS
 from interlock_server.rpc.run_calls import RunCalls, changed, shared_filter, times
 from interlock_server.rules.runs import NEVER, RetryPolicy
@@ -26,6 +27,7 @@ class TaskRunService:
     """Keeps task runs and decides their transitions; see `protos/interlock/v1/task_run.proto`."""
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._calls = RunCalls(engine, RunKind.TASK_RUN)
 
     async def CreateTaskRun(  # noqa: N802
@@ -123,6 +125,14 @@ class TaskRunService:
         run_id = fields.id_("task_run_id", request.task_run_id)
         transitions, token = await self._calls.list_states(request, run_id, request.page_size)
         return pb.TaskRunServiceListStatesResponse(transitions=transitions, next_page_token=token)
+
+    async def ExplainRun(  # noqa: N802
+        self, request: pb.TaskRunServiceExplainRunRequest, context: Context
+    ) -> pb.TaskRunServiceExplainRunResponse:
+        """Tell what a task run waits for, or why it ended as it did."""
+        return pb.TaskRunServiceExplainRunResponse(
+            explanation=await explanation(self._engine, RunKind.TASK_RUN, request.id)
+        )
 
 
 def _creation(request: pb.CreateTaskRunRequest) -> Creation:
