@@ -7,7 +7,8 @@ answers as the peer's server was recorded to, with none as Interlock has to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 TERMINAL = frozenset({"CANCELLED", "COMPLETED", "FAILED", "CRASHED"})
 
@@ -17,7 +18,7 @@ MARKS_RESUMING_AFTERWARDS = "marks-resuming-afterwards"
 QUIRKS = frozenset({MARKS_RESUMING_AFTERWARDS})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class State:
     """A state, proposed or written. Times are seconds of whatever clock the caller has."""
 
@@ -32,6 +33,28 @@ class State:
     cache_key: str | None = None
     cache_expiration: float | None = None
     refresh_cache: bool = False
+
+    def __repr__(self) -> str:
+        """Show only what is said of the state."""
+        said = [f"{it.name}={value!r}" for it in fields(self) if (value := getattr(self, it.name))]
+        return f"State({', '.join(said)})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Do so in Hypothesis's reports, too."""
+        printer.text(repr(self))
+
+    def at(self, now: float) -> State:
+        """Answer the state with its times, which count from `now`, as times of the clock."""
+
+        def then(seconds: float | None) -> float | None:
+            return None if seconds is None else now + seconds
+
+        return replace(
+            self,
+            scheduled=then(self.scheduled),
+            pause_timeout=then(self.pause_timeout),
+            cache_expiration=then(self.cache_expiration),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +79,16 @@ def abort(reason: str) -> Verdict:
     return Verdict("ABORT", reason)
 
 
+class Line(NamedTuple):
+    """A line of a run's history. `proposal` is empty where the service made the id."""
+
+    proposal: str
+    status: str
+    reason: str
+    written: str
+    """The type of the state that was written; empty: none."""
+
+
 @dataclass(slots=True)
 class Run:
     """A run of either kind, and all that its rules look at."""
@@ -67,10 +100,16 @@ class Run:
     infrastructure: bool = False
     parent: Run | None = None
     """Task runs: the flow run that it is part of. Flow runs: the task run that tracks it."""
-    cache: dict[str, list[State]] = field(default_factory=dict)
+    cache: dict[str, list[tuple[Run, State]]] = field(default_factory=dict)
+    """What was remembered under each cache key, the newest last. All runs share it."""
     quirks: frozenset[str] = frozenset()
 
     state: State | None = None
+    state_id: str = ""
+    """The proposal that led to the state; empty where the service made the id."""
+    version: int = 0
+    history: list[Line] = field(default_factory=list)
+    deleted: bool = False
     run_count: int = 0
     start_time: float | None = None
     end_time: float | None = None
@@ -80,7 +119,12 @@ class Run:
     resuming: bool = False
     pause_keys: frozenset[str] = frozenset()
 
-    def propose(self, proposed: State, now: float, force: bool = False) -> Verdict:
+    def create(self, first: State, now: float) -> None:
+        """Write the first state, which no rule is asked about."""
+        self.enter(first, now)
+        self.remember("", ACCEPT, first)
+
+    def propose(self, proposed: State, now: float, force: bool = False, id_: str = "") -> Verdict:
         """Decide about a proposal, and do what was decided."""
         was, before = self.state, replace(self)
         proposed = replace(proposed, name=proposed.name or proposed.type.capitalize())
@@ -90,8 +134,12 @@ class Run:
             # What rules did to the run rested on a decision that did not come about.
             self.resuming, self.pause_keys = before.resuming, before.pause_keys
             self.run_count, self.flow_run_run_count = before.run_count, before.flow_run_run_count
+        if verdict.status != "WAIT":
+            self.history.append(
+                Line(id_, verdict.status, verdict.reason, written.type if written else "")
+            )
         if written is not None:
-            self.enter(written, now)
+            self.enter(written, now, id_)
         if MARKS_RESUMING_AFTERWARDS in self.quirks and was is not None and not force:
             self.resuming |= self.kind == "flow_run" and was.type == "PAUSED" != proposed.type
         return verdict
@@ -103,6 +151,12 @@ class Run:
         if self.state.pause_reschedule:
             return self.propose(State("SCHEDULED", "Resuming", scheduled=now), now)
         return self.propose(State("RUNNING"), now)
+
+    def remember(self, id_: str, verdict: Verdict, written: State | None = None) -> None:
+        """Add a line to the history, unless it was to wait."""
+        if verdict.status != "WAIT":
+            wrote = "" if written is None else written.type
+            self.history.append(Line(id_, verdict.status, verdict.reason, wrote))
 
     # --- section 3 ---
 
@@ -187,8 +241,9 @@ class Run:
             return ACCEPT, proposed
 
         if to == "RUNNING" and proposed.cache_key and not proposed.refresh_cache:
-            for entry in reversed(self.cache.get(proposed.cache_key, [])):
-                if entry.cache_expiration is None or entry.cache_expiration > now:
+            for run, entry in reversed(self.cache.get(proposed.cache_key, [])):
+                fresh = entry.cache_expiration is None or entry.cache_expiration > now
+                if fresh and not run.deleted:
                     return reject("CACHED"), replace(entry, name="Cached")
         if was in TERMINAL and to in {"PAUSED", "CANCELLING", "CRASHED"}:
             return abort("RUN_FINISHED"), None
@@ -217,7 +272,7 @@ class Run:
                 self.flow_run_run_count = flow.run_count
         proposed = self._with_scheduled_time(proposed)
         if to == "COMPLETED" and proposed.cache_key:
-            self.cache.setdefault(proposed.cache_key, []).append(proposed)
+            self.cache.setdefault(proposed.cache_key, []).append((self, proposed))
         return ACCEPT, proposed
 
     # --- shared by both ---
@@ -242,11 +297,10 @@ class Run:
 
     # --- section 6 ---
 
-    def enter(self, written: State, now: float) -> None:
+    def enter(self, written: State, now: float, id_: str = "") -> None:
         """Write a state, and do to the run what it does."""
         was, to = (self.state.type if self.state else None), written.type
-        if to == "SCHEDULED" and written.scheduled is None:
-            written = replace(written, scheduled=now)
+        due = now if written.scheduled is None else written.scheduled
         if to == "RUNNING":
             self.run_count += not (self.kind == "flow_run" and self.resuming and self.run_count > 0)
         if (to == "RUNNING" or to in TERMINAL) and self.start_time is None:
@@ -256,7 +310,11 @@ class Run:
         else:
             self.end_time = None
         self.resuming &= to != "RUNNING" and to not in TERMINAL
-        self.next_scheduled = written.scheduled if to == "SCHEDULED" else None
+        self.next_scheduled = due if to == "SCHEDULED" else None
         if self.expected_start is None:
-            self.expected_start = now if to != "SCHEDULED" else written.scheduled
-        self.state = written
+            self.expected_start = due if to == "SCHEDULED" else now
+        self.state, self.state_id = written, id_
+        self.version += 1
+        if self.kind == "flow_run" and self.parent is not None and not self.parent.deleted:
+            self.parent.enter(written, now)
+            self.parent.remember("", Verdict("ACCEPT", "SUBFLOW_MOVED"), written)

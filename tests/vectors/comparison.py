@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.model.rules import QUIRKS
+from tests.model.wire import differing
 from tests.vectors import expected
 from tests.vectors.player import Played
-from tests.vectors.recorded import Answer, Scenario
+from tests.vectors.recorded import Scenario
 
 _TOLERANCE = 2.0
 """Seconds by which recorded times may be off: they were rounded, and read a moment later."""
@@ -39,31 +40,20 @@ class Comparison:
             where, within = f"{scenario.name}, step {i + 1}", _TOLERANCE + played.seconds[i]
             wrong = [
                 f"{where}: {key} should be {right[i][key]!r} and is {ours[key]!r}"
-                for key in _differing(right[i], ours, within)
+                for key in differing(right[i], ours, within)
             ] + [
                 f"{where}: {key} was {step.answer[key]!r} at the peer, which no quirk explains"
-                for key in _differing(step.answer, peers[i], _TOLERANCE)
+                for key in differing(step.answer, peers[i], _TOLERANCE)
             ]
             self.unlisted += wrong
-            if not wrong and _differing(step.answer, ours, within):
+            if not wrong and differing(step.answer, ours, within):
                 self.differences[_reason(scenario, i)] += 1
-
-
-def _differing(answer: Answer, other: Answer, within: float) -> list[str]:
-    return [key for key in answer if not _same(key, answer[key], other[key], within)]
-
-
-def _same(key: str, one: object, other: object, within: float) -> bool:
-    is_time = key.endswith(("_in", "_seconds"))
-    if is_time and isinstance(one, int | float) and isinstance(other, int | float):
-        return abs(one - other) <= within
-    return one == other
 
 
 def _reason(scenario: Scenario, number: int) -> str:
     """Answer the quirk that by itself makes the model answer a step as the peer did."""
     for quirk in sorted(QUIRKS):
         answered = expected.answers(scenario, {quirk})[number]
-        if not _differing(scenario.steps[number].answer, answered, _TOLERANCE):
+        if not differing(scenario.steps[number].answer, answered, _TOLERANCE):
             return quirk
     return "several quirks together"

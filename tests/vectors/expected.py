@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from tests.model import wire
 from tests.model.rules import Run, State, Verdict
 from tests.vectors.recorded import Answer, Scenario
 
@@ -14,7 +15,7 @@ _NOW = 0.0
 def answers(scenario: Scenario, quirks: Collection[str] = ()) -> list[Answer]:
     """Answer what each step of a scenario should be answered by a server with these quirks."""
     runs: dict[str, Run] = {}
-    cache: dict[str, list[State]] = {}
+    cache: dict[str, list[tuple[Run, State]]] = {}
     for name, setup in scenario.runs.items():
         run = Run(
             setup.kind,
@@ -25,7 +26,7 @@ def answers(scenario: Scenario, quirks: Collection[str] = ()) -> list[Answer]:
             cache=cache,
             quirks=frozenset(quirks),
         )
-        run.enter(setup.initial, _NOW)
+        run.create(setup.initial, _NOW)
         runs[name] = run
     return [
         _seen(runs[step.run], runs[step.run].propose(step.propose, _NOW, step.force))
@@ -38,16 +39,10 @@ def answers(scenario: Scenario, quirks: Collection[str] = ()) -> list[Answer]:
 def _seen(run: Run, verdict: Verdict) -> Answer:
     state = run.state
     assert state is not None
-    return {
+    seen = {
         "status": verdict.status,
         "delay_seconds": verdict.delay,
         "decided_state": [state.type, state.name],
         "decided_scheduled_in": state.scheduled,
-        "run.state": [state.type, state.name],
-        "run.run_count": run.run_count,
-        "run.started": run.start_time is not None,
-        "run.ended": run.end_time is not None,
-        "run.expected_start_in": run.expected_start,
-        "run.next_scheduled_start_in": run.next_scheduled,
-        "run.flow_run_run_count": run.flow_run_run_count if run.kind == "task_run" else None,
     }
+    return {**seen, **wire.run_of_model(run, _NOW)}

@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from interlock.ids import uuid7
 from interlock.v1 import flow_run_pb2, state_pb2, task_run_pb2
 
-from tests.model.rules import State
+from tests.model import wire
 from tests.support.runs import FlowRuns, TaskRuns, make_flow, unique
 from tests.support.stubs import Stubs
 from tests.vectors.recorded import Answer, Scenario, Setup, Step
@@ -134,9 +132,9 @@ class Player:
             id=run_id,
             flow_id=self._flow,
             deployment_id=self._deployment if setup.deployment else "",
-            state=_draft(setup.initial, time.time()),
+            state=wire.draft(setup.initial.at(time.time())),
             retry_policy=flow_run_pb2.FlowRunRetryPolicy(
-                max_retries=setup.retries, delay=_duration(setup.retry_delay)
+                max_retries=setup.retries, delay=wire.duration(setup.retry_delay)
             ),
         )
 
@@ -146,9 +144,9 @@ def _task_run(run_id: str, setup: Setup, flow_run_id: str) -> task_run_pb2.Creat
         id=run_id,
         flow_run_id=flow_run_id,
         task_key=unique("task"),
-        state=_draft(setup.initial, time.time()),
+        state=wire.draft(setup.initial.at(time.time())),
         retry_policy=task_run_pb2.TaskRunRetryPolicy(
-            max_retries=setup.retries, delays=[_duration(setup.retry_delay)]
+            max_retries=setup.retries, delays=[wire.duration(setup.retry_delay)]
         ),
     )
 
@@ -156,69 +154,23 @@ def _task_run(run_id: str, setup: Setup, flow_run_id: str) -> task_run_pb2.Creat
 def _proposal(run_id: str, step: Step, now: float) -> state_pb2.Proposal:
     assert step.propose is not None
     return state_pb2.Proposal(
-        id=uuid7(), run_id=run_id, state=_draft(step.propose, now), force=step.force
+        id=uuid7(), run_id=run_id, state=wire.draft(step.propose.at(now)), force=step.force
     )
-
-
-def _draft(state: State, now: float) -> state_pb2.StateDraft:
-    return state_pb2.StateDraft(
-        type=state_pb2.StateType.Value(f"STATE_TYPE_{state.type}"),
-        name=state.name,
-        details=state_pb2.StateDetails(
-            scheduled_time=_timestamp(state.scheduled, now),
-            pause_timeout=_timestamp(state.pause_timeout, now),
-            pause_key=state.pause_key or "",
-            pause_reschedule=state.pause_reschedule,
-            cache_key=state.cache_key or "",
-            cache_expiration=_timestamp(state.cache_expiration, now),
-            refresh_cache=state.refresh_cache,
-        ),
-    )
-
-
-def _timestamp(seconds: float | None, now: float) -> Timestamp | None:
-    if seconds is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromMicroseconds(round((now + seconds) * 1e6))
-    return stamp
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds))
 
 
 # --- what is seen ---------------------------------------------------------------------------------
 
 
 def _note(playing: _Playing, decision: state_pb2.Decision, run: Any, now: float) -> None:
-    waits, state = decision.verdict == state_pb2.VERDICT_WAIT, decision.state
+    waits = decision.verdict == state_pb2.VERDICT_WAIT
     seen = {
-        "status": state_pb2.Verdict.Name(decision.verdict).removeprefix("VERDICT_"),
+        "status": wire.status(decision.verdict),
         "delay_seconds": decision.retry_after.seconds if waits else None,
-        "decided_state": _type_and_name(state),
-        "decided_scheduled_in": _seconds(state.details, "scheduled_time", now),
-        "run.state": _type_and_name(run.state),
-        "run.run_count": run.run_count,
-        "run.started": run.HasField("start_time"),
-        "run.ended": run.HasField("end_time"),
-        "run.expected_start_in": _seconds(run, "expected_start_time", now),
-        "run.next_scheduled_start_in": _seconds(run, "next_scheduled_start_time", now),
-        "run.flow_run_run_count": getattr(run, "flow_run_run_count", None),
+        "decided_state": wire.type_and_name(decision.state),
+        "decided_scheduled_in": wire.seconds(decision.state.details, "scheduled_time", now),
     }
-    playing.played.answers.append(seen)
+    playing.played.answers.append({**seen, **wire.run_of_service(run, now)})
     playing.played.seconds.append(time.time() - playing.begun)
-
-
-def _type_and_name(state: state_pb2.State) -> list[str]:
-    return [state_pb2.StateType.Name(state.type).removeprefix("STATE_TYPE_"), state.name]
-
-
-def _seconds(message: Any, name: str, now: float) -> float | None:
-    if not message.HasField(name):
-        return None
-    at: Timestamp = getattr(message, name)
-    return at.ToMicroseconds() / 1e6 - now
 
 
 def _chunks(items: Sequence[_T], size: int) -> Iterable[Sequence[_T]]:

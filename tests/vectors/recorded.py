@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.model.rules import State
+from tests.model.wire import Seen
 
-Answer = Mapping[str, Any]
+Answer = Seen
 """What one step was answered: `status`, `decided_state` and the like, and the run read back
 (`run.state`, `run.run_count`, ...). Only what was recorded is there."""
 

@@ -1,0 +1,388 @@
+"""The service does what its model does, whoever asks for what, and whenever its servers die.
+
+Hypothesis invents what clients do: they make runs, propose states, repeat themselves, contradict
+each other, and servers are killed between commands, within them, and between a commit and its
+reply. Each answer has to be the model's, and so has each run that is read back.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from interlock.ids import uuid7
+from interlock.v1 import flow_run_pb2, state_pb2, task_run_pb2
+
+from tests.model import wire
+from tests.model.cluster import CLIENTS, WHERE, Cluster, cluster
+from tests.model.commands import (
+    Command,
+    Create,
+    Delete,
+    Propose,
+    ProposeAll,
+    Update,
+    read_run,
+    runs_of,
+)
+from tests.model.rules import Line, Run, State
+from tests.model.service import Service
+from tests.support.postgresql import Postgresql
+from tests.support.runs import make_flow, unique
+from tests.support.servers import sqlite_url
+
+_SLACK = 10.0
+"""Seconds that times may be off: a command that a server died of is decided when it is back."""
+
+_HOUR = 3600.0
+
+_STATES = (
+    State("SCHEDULED"),
+    State("SCHEDULED", scheduled=-_HOUR),
+    State("SCHEDULED", scheduled=_HOUR),
+    State("SCHEDULED", "Late", scheduled=-_HOUR),
+    State("SCHEDULED", "AwaitingRetry", scheduled=-_HOUR),
+    State("SCHEDULED", "Resuming"),
+    State("PENDING"),
+    State("PENDING", "Submitting"),
+    State("PENDING", "InfrastructurePending"),
+    State("RUNNING"),
+    State("PAUSED", pause_key="a", pause_timeout=_HOUR),
+    State("PAUSED", pause_key="b", pause_timeout=-_HOUR),
+    State("PAUSED", "Suspended", pause_key="c", pause_timeout=_HOUR, pause_reschedule=True),
+    State("CANCELLING"),
+    State("CANCELLED"),
+    State("COMPLETED"),
+    State("COMPLETED", result=True),
+    State("FAILED"),
+    State("FAILED", retriable=False),
+    State("CRASHED"),
+    # Of task runs, with the cache:
+    State("RUNNING", cache_key="key"),
+    State("RUNNING", cache_key="key", refresh_cache=True),
+    State("COMPLETED", cache_key="key"),
+    State("COMPLETED", cache_key="key", cache_expiration=-_HOUR, result=True),
+)
+
+_OFTEN = tuple(it for it in _STATES if it in {State("PENDING"), State("RUNNING"), State("FAILED")})
+
+states = st.sampled_from(_OFTEN) | st.sampled_from(_STATES)
+clients = st.integers(0, CLIENTS - 1)
+retries = st.sampled_from([0, 0, 1, 2])
+often_false = st.sampled_from([False, False, False, True])
+
+ANY, CURRENT, STALE = "any", "current", "stale"
+versions = st.sampled_from([ANY, ANY, ANY, CURRENT, STALE])
+"""Which version of the run a client says that it has seen."""
+
+
+class Clients(RuleBasedStateMachine):
+    """Clients of a cluster, and the model of what they should be answered."""
+
+    cluster: Cluster
+    deaths = 1
+    """How often a server may be told to die in one example: each time costs a second or two."""
+
+    flow_runs: Bundle[str] = Bundle("flow_runs")
+    task_runs: Bundle[str] = Bundle("task_runs")
+    sent: Bundle[Propose] = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Service()
+        self.creations: dict[str, Create] = {}
+        self.flow = self.cluster.ask(0, make_flow).id
+        self.cache_key = unique("key")
+
+    # --- what clients do ---
+
+    @initialize(target=flow_runs)
+    def make_first_flow_run(self) -> str:
+        return self._create(0, "flow_run", State("PENDING"), 0, "")
+
+    @rule(
+        target=flow_runs,
+        client=clients,
+        first=states,
+        retries=retries,
+        tracker=st.none() | task_runs,
+        deployment=st.booleans(),
+    )
+    def make_flow_run(
+        self, client: int, first: State, retries: int, tracker: str | None, deployment: bool
+    ) -> str:
+        return self._create(client, "flow_run", first, retries, tracker or "", deployment)
+
+    @rule(
+        target=task_runs,
+        client=clients,
+        first=states,
+        retries=retries,
+        flow_run=st.none() | flow_runs,
+    )
+    def make_task_run(self, client: int, first: State, retries: int, flow_run: str | None) -> str:
+        return self._create(client, "task_run", first, retries, flow_run or "")
+
+    @rule(client=clients, run_id=flow_runs | task_runs, otherwise=often_false)
+    def make_a_run_again(self, client: int, run_id: str, otherwise: bool) -> None:
+        before = self.creations[run_id]
+        request = type(before.request)()
+        request.CopyFrom(before.request)
+        if otherwise:
+            request.name += "-changed"
+        self._do(client, replace(before, request=request))
+
+    @rule(
+        target=sent,
+        client=clients,
+        run_id=flow_runs | task_runs,
+        state=states,
+        force=often_false,
+        version=versions,
+    )
+    def propose(self, client: int, run_id: str, state: State, force: bool, version: str) -> Propose:
+        command = self._proposal(run_id, state, force, self._version(run_id, version))
+        self._do(client, command)
+        return command
+
+    @rule(client=clients, before=sent, otherwise=often_false)
+    def propose_again(self, client: int, before: Propose, otherwise: bool) -> None:
+        message = state_pb2.Proposal()
+        message.CopyFrom(before.message)
+        if otherwise:
+            message.state.message += "changed"
+        self._do(client, replace(before, message=message))
+
+    @rule(
+        client=clients,
+        proposals=st.lists(st.tuples(flow_runs, states, often_false), min_size=2, max_size=6)
+        | st.lists(st.tuples(task_runs, states, often_false), min_size=2, max_size=6),
+    )
+    def propose_many(self, client: int, proposals: list[tuple[str, State, bool]]) -> None:
+        self._do(client, ProposeAll([self._proposal(*it) for it in proposals]))
+
+    @rule(
+        targets=(sent,),
+        client=clients,
+        run_id=flow_runs | task_runs,
+        proposed=st.lists(states, min_size=2, max_size=3),
+    )
+    def propose_at_the_same_time(self, client: int, run_id: str, proposed: list[State]) -> Any:
+        commands = [self._proposal(run_id, state) for state in proposed]
+        self._do(client, *commands)
+        return multiple(*commands)
+
+    @rule(client=clients, run_id=flow_runs | task_runs, state=states)
+    def propose_the_same_at_the_same_time(self, client: int, run_id: str, state: State) -> None:
+        command = self._proposal(run_id, state)
+        self._do(client, command, command)
+
+    @rule(client=clients, run_id=flow_runs | task_runs, version=versions)
+    def rename(self, client: int, run_id: str, version: str) -> None:
+        kind, seen = self.creations[run_id].run.kind, self._version(run_id, version)
+        self._do(client, Update(kind, run_id, unique("name"), seen))
+
+    @rule(client=clients, run_id=flow_runs | task_runs, version=versions)
+    def delete(self, client: int, run_id: str, version: str) -> None:
+        kind, seen = self.creations[run_id].run.kind, self._version(run_id, version)
+        self._do(client, Delete(kind, run_id, seen))
+
+    @precondition(lambda self: self.deaths > 0)
+    @rule(client=clients, where=st.sampled_from(WHERE))
+    def let_a_server_die(self, client: int, where: str) -> None:
+        self.deaths -= 1
+        self.cluster.die(client, where)
+
+    def teardown(self) -> None:
+        """Read everything back, histories included."""
+        wrong: list[str] = []
+        for client, (run_id, command) in enumerate(self.creations.items()):
+            read = self._read(client, run_id, history=True)
+            wrong += _problems(self.model, command.run.kind, run_id, read)
+        assert not wrong, "\n".join(wrong)
+
+    # --- how it is done, and checked ---
+
+    def _create(
+        self,
+        client: int,
+        kind: str,
+        first: State,
+        retries: int,
+        parent_id: str,
+        deployment: bool = False,
+    ) -> str:
+        run_id, first = uuid7(), self._now(first)
+        request: Any
+        if kind == "flow_run":
+            request = flow_run_pb2.CreateFlowRunRequest(
+                flow_id=self.flow,
+                parent_task_run_id=parent_id,
+                deployment_id=self.flow if deployment else "",
+            )
+        else:
+            request = task_run_pb2.CreateTaskRunRequest(
+                flow_run_id=parent_id, task_key=unique("task")
+            )
+        request.id = run_id
+        request.state.CopyFrom(wire.draft(first))
+        request.retry_policy.max_retries = retries
+        command = Create(run_id, Run(kind, retries, 0, deployment), parent_id, first, request)
+        self.creations[run_id] = command
+        self._do(client, command)
+        return run_id
+
+    def _proposal(
+        self, run_id: str, state: State, force: bool = False, version: int = 0
+    ) -> Propose:
+        state = self._now(state)
+        message = state_pb2.Proposal(
+            id=uuid7(),
+            run_id=run_id,
+            state=wire.draft(state),
+            force=force,
+            expected_version=version,
+        )
+        return Propose(self.creations[run_id].run.kind, state, message)
+
+    def _now(self, state: State) -> State:
+        """Answer a state with its times from now on, and with this example's cache key."""
+        key = self.cache_key if state.cache_key else None
+        named = replace(state, name=state.name or state.type.capitalize(), cache_key=key)
+        return named.at(time.time())
+
+    def _version(self, run_id: str, which: str) -> int:
+        """Answer the version that a client says it has seen; 0 where it says nothing."""
+        run = self.model.runs.get(run_id)
+        if run is None or which == ANY:
+            return 0
+        return run.version if which == CURRENT else run.version + 1
+
+    def _do(self, client: int, *commands: Command) -> None:
+        """Send commands at the same time: what they are answered is right in some order of them."""
+        now = time.time()
+        sent = self.cluster.send(client, commands, now)
+        within = _SLACK + time.time() - now
+        touched = {run_id for command in commands for run_id in command.run_ids}
+        read = {run_id: self._read(client + 1, run_id, len(commands) > 1) for run_id in touched}
+        complaints = []
+        for order in _orders(len(commands), sent.again):
+            model = copy.deepcopy(self.model)
+            right = {i: commands[i].apply(model, now) for i in order}
+            wrong = [
+                f"{commands[i]}: {key} should be {right[i][key]!r}: {sent.answers[i]}"
+                for i in right
+                for key in wire.differing(right[i], sent.answers[i], within)
+            ]
+            for run_id in touched:
+                wrong += _problems(model, self.creations[run_id].run.kind, run_id, read[run_id])
+            if not wrong:
+                self.model = model
+                return
+            complaints.append("\n".join(wrong))
+        raise AssertionError("\nor\n".join(complaints))
+
+    def _read(self, client: int, run_id: str, history: bool) -> Read:
+        kind, now = self.creations[run_id].run.kind, time.time()
+        run = self.cluster.ask(client, lambda stubs: read_run(stubs, kind, run_id, now))
+        if not history or "refused" in run:
+            return Read(now, run)
+        lines = self.cluster.ask(client, lambda stubs: runs_of(stubs, kind).history(run_id))
+        return Read(now, run, lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A run as it was read back at a time, and its history, if that was read."""
+
+    now: float
+    run: wire.Seen
+    history: Sequence[state_pb2.Transition] | None = None
+
+
+def _problems(model: Service, kind: str, run_id: str, read: Read) -> list[str]:
+    """Answer what should not be in a run that was read back, in words."""
+    expected: wire.Seen = {"refused": f"{kind.upper()}_NOT_FOUND"}
+    if (run := model.runs.get(run_id)) is not None:
+        expected = wire.run_of_model(run, read.now)
+    wrong = [
+        f"{kind} {run_id}: {key} should be {expected[key]!r}: {read.run}"
+        for key in wire.differing(expected, read.run, _SLACK)
+    ]
+    if run is None or read.history is None:
+        return wrong
+    lines = [_line(line) for line in read.history]
+    made_by_service = {it.proposal for it in lines} - {it.proposal for it in run.history}
+    lines = [it._replace(proposal="") if it.proposal in made_by_service else it for it in lines]
+    if lines != run.history:
+        wrong.append(f"{kind} {run_id}: its history should be {run.history}: {lines}")
+    times = [line.decide_time.ToNanoseconds() for line in read.history]
+    if times != sorted(set(times)):
+        wrong.append(f"{kind} {run_id}: the times of its history do not grow: {times}")
+    return wrong
+
+
+def _orders(count: int, again: bool) -> Iterable[Sequence[int]]:
+    """Answer in which orders commands may have been done that were sent at the same time.
+
+    What a server died of may have been done before, and then was asked for a second time.
+    """
+    yield from permutations(range(count))
+    if again and count == 1:
+        yield (0, 0)
+
+
+def _line(line: state_pb2.Transition) -> Line:
+    state = wire.type_and_name(line.state)[0] if line.HasField("state") else ""
+    return Line(line.id, wire.status(line.verdict), line.reason, state)
+
+
+@pytest.fixture(params=["one_server_on_sqlite", "two_servers_on_postgresql"])
+def servers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    if request.param == "one_server_on_sqlite":
+        with cluster(sqlite_url(tmp_path / "interlock.db"), 1) as made:
+            yield made
+        return
+    postgresql: Postgresql = request.getfixturevalue("postgresql_18")
+    with postgresql.database("model") as url, cluster(url, 2) as made:
+        yield made
+
+
+def _run(servers: Cluster, examples: int, steps: int, deaths: int) -> None:
+    machine = type("Clients", (Clients,), {"cluster": servers, "deaths": deaths})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_the_service_does_what_its_model_does(servers: Cluster) -> None:
+    _run(servers, examples=10, steps=30, deaths=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_the_service_does_what_its_model_does_for_long(servers: Cluster) -> None:
+    _run(servers, examples=300, steps=100, deaths=3)
