@@ -21,6 +21,7 @@ from interlock import (
     states,
     v1,
 )
+from interlock._sync.pausing import until_resumed
 
 from tests.clients.fake_server import FakeServer, Run
 
@@ -54,6 +55,14 @@ def test_a_block_reports_its_run(server: FakeServer, client: Client) -> None:
     assert server.task_runs[second.id].dynamic_key == "1"
     assert server.flow_runs[run.id].parameters_json == '{"day":3}'
     assert server.flows[server.flow_runs[run.id].flow_id].name == "nightly"
+
+
+def test_a_server_that_is_away_while_a_run_is_paused_is_waited_for(server: FakeServer) -> None:
+    retry = RetryPolicy(initial_delay=0.01, max_delay=0.01)
+    with Client(server.target, timeout=0.05, retry=retry) as client, client.flow_run("f") as run:
+        server.fail("GetFlowRun", Code.UNAVAILABLE, times=20)
+        assert until_resumed(client, run.id, v1.State()).id == run.id
+        assert server.calls["GetFlowRun"] == 21
 
 
 def test_an_exception_is_a_failure(

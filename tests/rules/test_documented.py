@@ -12,6 +12,7 @@ from interlock_server.rules.flow_runs import FLOW_RUN_POLICY
 from interlock_server.rules.frame import Policy
 from interlock_server.rules.task_runs import TASK_RUN_POLICY
 
+PAUSING = (Path(__file__).parents[2] / "docs" / "pausing.md").read_text()
 PAGE = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
 FLOW_RUNS, _, TASK_RUNS = PAGE.partition("## The rules of task runs")
 RULES = Path(interlock_server.rules.__file__).parent
@@ -26,19 +27,23 @@ def test_the_page_names_the_rules_in_their_order(policy: Policy, text: str) -> N
     assert places == sorted(places)
 
 
-def reasons() -> Iterator[str]:
-    for name in ("flow_runs.py", "task_runs.py", "shared.py"):
-        for node in ast.walk(ast.parse((RULES / name).read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
-                "Reject",
-                "Wait",
-                "Abort",
-            ):
-                (reason, *_) = node.args
-                assert isinstance(reason, ast.Constant)
+def reasons(file: str, *makers: str) -> Iterator[str]:
+    """The reasons that are given in a file's calls of some makers, where they are spelled out."""
+    for node in ast.walk(ast.parse((RULES / file).read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in makers:
+            (reason, *_) = node.args
+            if isinstance(reason, ast.Constant):
                 yield str(reason.value)
 
 
 def test_the_page_names_every_reason() -> None:
-    missing = {reason for reason in reasons() if f"`{reason}`" not in PAGE}
-    assert missing == set()
+    files = ("flow_runs.py", "task_runs.py", "shared.py")
+    found = {reason for file in files for reason in reasons(file, "Reject", "Wait", "Abort")}
+    assert len(found) > 15
+    assert {reason for reason in found if f"`{reason}`" not in PAGE} == set()
+
+
+def test_the_page_on_pausing_names_the_reasons_of_explanations() -> None:
+    found = set(reasons("explanations.py", "Cause")) - {"NO_STATE"}
+    assert len(found) > 15
+    assert {reason for reason in found if f"`{reason}`" not in PAUSING} == set()

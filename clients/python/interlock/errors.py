@@ -200,6 +200,21 @@ class TransitionAborted(TransitionRefused):
     """ABORT: nothing was written, and proposing this again will not help."""
 
 
+class RunSuspended(BaseException):
+    """A flow run was suspended: what this process does for it is over until it is resumed.
+
+    That is no failure: a block that it leaves reports nothing. It is no Exception, so that code
+    which catches those lets it pass.
+    """
+
+    run_id: str
+    """The flow run's id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"The flow run {run_id} is suspended; it goes on when it is resumed")
+        self.run_id = run_id
+
+
 _CLASSES: dict[grpc.StatusCode, type[InterlockError]] = {
     kind.code: kind
     for kind in (

@@ -10,13 +10,17 @@ from typing import Any, Self, TypeVar
 
 from interlock import context, states, values
 from interlock._sync import transport
+from interlock._sync.pausing import until_resumed
 from interlock._sync.services import Services
-from interlock.errors import InterlockError, TransitionAborted, TransitionRejected
+from interlock.errors import InterlockError, RunSuspended, TransitionAborted, TransitionRejected
 from interlock.ids import uuid7
+from interlock.inputs import Schema, read_value
 from interlock.v1.flow_pb2 import Flow
+from interlock.v1.flow_run_pb2 import FlowRun
 from interlock.v1.state_pb2 import (
     STATE_TYPE_CANCELLED,
     STATE_TYPE_CANCELLING,
+    STATE_TYPE_PAUSED,
     STATE_TYPE_RUNNING,
     STATE_TYPE_SCHEDULED,
     VERDICT_ABORT,
@@ -45,6 +49,8 @@ _LOGGED = "_interlock_logged_by"
 """The attribute of an exception that tells whose log has its traceback."""
 
 _AWAITING_RETRY = "AwaitingRetry"
+_FLOW_PAUSED = "FLOW_PAUSED"
+_PAUSE_FIRED = "PAUSE_FIRED"
 
 
 class RunContext:
@@ -101,6 +107,8 @@ class RunContext:
         self._create()
         self.retry_in = None
         decision = self.set_state(states.running())
+        while self._is_to_wait(decision):
+            decision = self.set_state(states.running())
         if decision.verdict == VERDICT_ABORT:
             raise TransitionAborted(decision)
         if decision.state.type != STATE_TYPE_RUNNING:
@@ -121,7 +129,7 @@ class RunContext:
                 self._finish()
             elif isinstance(error, Exception):
                 self._fail(error)
-            else:
+            elif not isinstance(error, RunSuspended):
                 self._crash(error)
         finally:
             self._leave()
@@ -213,6 +221,10 @@ class RunContext:
     def _propose(self, draft: StateDraft, proposal_id: str) -> Decision:
         raise NotImplementedError
 
+    def _is_to_wait(self, decision: Decision) -> bool:
+        """Wait for what holds the run, and tell whether it is to be proposed to run again."""
+        return False
+
     def _enter(self) -> None:
         raise NotImplementedError
 
@@ -235,6 +247,100 @@ class FlowRunContext(RunContext):
         self._flow = flow
         self._options = options or {}
         self._numbers: dict[str, int] = {}
+        self._pauses = 0
+
+    def pause(
+        self,
+        *,
+        timeout: Seconds | None = None,
+        schema: Schema | None = None,
+        key: str = "",
+        message: str = "",
+    ) -> Any:
+        """Wait here until someone resumes this run, and answer what they gave; None without schema.
+
+        Args:
+            timeout: how long that may take before the run fails; 5 minutes unless given.
+            schema: what is to be given, a JSON Schema or a class that knows its own (see
+                `interlock.inputs`); an object of that class is answered.
+            key: names this place in the code. Without one pauses are numbered in the order of these
+                calls, in each attempt from 0 on. A pause fires once an attempt: where a process
+                that runs the same attempt again comes by, it is given the same answer at once.
+            message: words for people: what is being waited for.
+
+        Raises TransitionRejected where the run does not go on (it was cancelled, or nobody resumed
+        it in time); TransitionAborted.
+        """
+        return self._pause(timeout, schema, key, message, reschedule=False)
+
+    def suspend(
+        self,
+        *,
+        timeout: Seconds | None = None,
+        schema: Schema | None = None,
+        key: str = "",
+        message: str = "",
+    ) -> Any:
+        """End here for now, and go on in another process once someone has resumed this run.
+
+        That process begins with the run's code from its start; where it comes to this place it is
+        answered what was given. See `pause` for the arguments. It takes a deployment, which says
+        how the run is run again.
+
+        Raises RunSuspended, which ends the block without a failure; TransitionRejected and
+        TransitionAborted where the run can not be suspended.
+        """
+        return self._pause(timeout, schema, key, message, reschedule=True)
+
+    def _pause(
+        self,
+        timeout: Seconds | None,
+        schema: Schema | None,
+        key: str,
+        message: str,
+        *,
+        reschedule: bool,
+    ) -> Any:
+        if not key:
+            key = f"pause-{self._pauses}"
+            self._pauses += 1
+        while True:
+            decision = self._services.pause_flow_run(
+                self.id,
+                timeout=timeout,
+                reschedule=reschedule,
+                key=key,
+                schema=schema,
+                message=message,
+            )
+            self.decision = decision
+            if decision.verdict == VERDICT_ABORT:
+                raise TransitionAborted(decision)
+            if decision.reason == _PAUSE_FIRED:
+                break
+            if decision.state.type != STATE_TYPE_PAUSED:
+                self._stop_if_told(decision)
+                raise TransitionRejected(decision)
+            if decision.state.details.pause_reschedule:
+                raise RunSuspended(self.id)
+            run = until_resumed(self._services, self.id, decision.state)
+            if run.state.type != STATE_TYPE_RUNNING:
+                self.decision = ended = _not_resumed(run)
+                self._stop_if_told(ended)
+                raise TransitionRejected(ended)
+            if decision.verdict == VERDICT_ACCEPT:
+                self.decision = Decision(
+                    verdict=VERDICT_ACCEPT,
+                    state=run.state,
+                    run_count=run.run_count,
+                    version=run.version,
+                )
+                break
+            # It was someone else's pause that has ended; now for this one.
+        if schema is None:
+            return None
+        given = self._services.get_flow_run_input(self.id, key)
+        return read_value(schema, given.input_json)
 
     def task(
         self,
@@ -315,6 +421,7 @@ class FlowRunContext(RunContext):
 
     def _create(self) -> None:
         self._numbers.clear()
+        self._pauses = 0
         if self.id:
             return
         flow = self._flow
@@ -360,6 +467,16 @@ class TaskRunContext(RunContext):
     def _propose(self, draft: StateDraft, proposal_id: str) -> Decision:
         return self._services.set_task_run_state(self.id, draft, proposal_id=proposal_id)
 
+    def _is_to_wait(self, decision: Decision) -> bool:
+        # A paused flow run's task runs wait with it.
+        state = decision.state
+        if decision.reason != _FLOW_PAUSED:
+            return False
+        if state.details.pause_reschedule:
+            raise RunSuspended(self._flow_run_id)
+        until_resumed(self._services, self._flow_run_id, state)
+        return True
+
     def _enter(self) -> None:
         context.flow_run_id.set(self._flow_run_id)
         context.task_run_id.set(self.id)
@@ -367,6 +484,17 @@ class TaskRunContext(RunContext):
     def _leave(self) -> None:
         if self._ended and not self._flow_run_id:
             context.run_ended(self.id)
+
+
+def _not_resumed(run: FlowRun) -> Decision:
+    return Decision(
+        verdict=VERDICT_REJECT,
+        state=run.state,
+        reason="NOT_RESUMED",
+        explanation="The run was not resumed",
+        run_count=run.run_count,
+        version=run.version,
+    )
 
 
 def describe(error: BaseException) -> str:
