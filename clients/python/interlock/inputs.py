@@ -30,8 +30,12 @@ class _Dumps(Protocol):
     def model_dump_json(self) -> str: ...
 
 
-Schema: TypeAlias = Mapping[str, Any] | Model | type
-"""A JSON Schema: a mapping, or a class that is a `Model`."""
+class JsonText(str):
+    """JSON that is written already: a schema or input that is sent as it is."""
+
+
+Schema: TypeAlias = Mapping[str, Any] | Model | type | JsonText
+"""A JSON Schema: a mapping, a class that is a `Model`, or JSON text."""
 
 NOTHING: Final = object()
 """No input at all; None is the input `null`."""
@@ -39,6 +43,8 @@ NOTHING: Final = object()
 
 def schema_text(schema: Schema) -> str:
     """Write a schema as JSON text."""
+    if isinstance(schema, JsonText):
+        return schema
     if isinstance(schema, Model):
         return values.json_text(schema.model_json_schema())
     if isinstance(schema, Mapping):
@@ -48,6 +54,8 @@ def schema_text(schema: Schema) -> str:
 
 def value_text(value: Any) -> str:
     """Write input as JSON text."""
+    if isinstance(value, JsonText):
+        return value
     return value.model_dump_json() if isinstance(value, _Dumps) else values.json_text(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ def connected(target: str) -> Iterator[Client]:
 
     be_quiet()
     policy = RetryPolicy(max_attempts=1, attempt_timeout=_PATIENCE)
-    with Client(target, timeout=_PATIENCE, retry=policy) as client:
+    with Client(target, timeout=_PATIENCE, retry=policy, proposed_by=_user()) as client:
         try:
             yield client
         except InterlockError as error:
@@ -55,6 +56,14 @@ def following(target: str) -> Iterator[Client]:
             yield client
         except InterlockError as error:
             raise failure(error, target) from None
+
+
+def _user() -> str:
+    """Name the person who proposes something, for the history; empty where they have no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # in a container, for an id without a name
+        return ""
 
 
 def be_quiet() -> None:

@@ -1,4 +1,4 @@
-"""`interlock flow-run`: looking at flow runs and their logs."""
+"""`interlock flow-run`: looking at flow runs and their logs, and steering them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from interlock_server.cli import runs
+from interlock_server.cli import runs, steering
 from interlock_server.cli.connection import connected, server_option
 from interlock_server.cli.log_lines import LEVELS, follow_log, log_level, show_log
 from interlock_server.cli.times import since as since_option
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def flow_run() -> None:
-    """Look at flow runs."""
+    """Look at flow runs, and steer them."""
+
+
+flow_run.add_command(steering.pause)
+flow_run.add_command(steering.resume)
+flow_run.add_command(steering.cancel)
+flow_run.add_command(steering.explain_flow_run, "explain")
 
 
 @flow_run.command("ls")
@@ -110,7 +116,7 @@ def inspect(run_id: str, as_json: bool, target: str) -> None:
                 ("version", output.plain(run.flow_version)),
                 ("state", output.state_word(run.state) if run.HasField("state") else None),
                 ("message", output.plain(run.state.message)),
-                ("attempts", _attempts(run)),
+                ("attempts", runs.attempts(run)),
                 *runs.times(run),
                 ("created by", output.plain(run.created_by)),
                 ("runs in", output.plain(run.infrastructure_pid)),
@@ -125,11 +131,6 @@ def inspect(run_id: str, as_json: bool, target: str) -> None:
     if transitions:
         console.print()
         console.print(runs.history(transitions))
-
-
-def _attempts(run: FlowRun) -> str:
-    retries = run.retry_policy.max_retries
-    return f"{run.run_count} of {retries + 1} at most" if retries else str(run.run_count)
 
 
 def _task_counts(client: Client, run: FlowRun) -> dict[StateType.ValueType, int]:

@@ -55,7 +55,9 @@ def _end_interrupted(ctx: click.Context) -> NoReturn:
     cls=_Interlock,
     listed={
         "server": Listed("interlock_server.cli.server:server", "Run the server."),
-        "flow-run": Listed("interlock_server.cli.flow_runs:flow_run", "Look at flow runs."),
+        "flow-run": Listed(
+            "interlock_server.cli.flow_runs:flow_run", "Look at flow runs, and steer them."
+        ),
         "task-run": Listed("interlock_server.cli.task_runs:task_run", "Look at task runs."),
         "replay": Listed(
             "interlock_server.cli.replay:replay", "Play a recorded run against a server."

@@ -98,6 +98,12 @@ def took(run: FlowRun | TaskRun) -> str:
     return length(run.estimated_run_time) if run.HasField("start_time") else "-"
 
 
+def attempts(run: FlowRun | TaskRun) -> str:
+    """Say how often a run has run, and how often it may."""
+    retries = run.retry_policy.max_retries
+    return f"{run.run_count} of {retries + 1} at most" if retries else str(run.run_count)
+
+
 def facts(pairs: Iterable[tuple[str, str | Text | None]]) -> Table:
     """Lay out names and values; those without a value are left out."""
     from rich.table import Table
@@ -139,16 +145,27 @@ def history(transitions: Iterable[Transition]) -> Table:
     from interlock_server.cli.output import plain, state_word, table
     from interlock_server.cli.times import moment
 
-    columns = ("TIME", "PROPOSED", "DECISION", "STATE", "RULE", "REASON")
+    lines = list(transitions)
+    columns = ["TIME", "PROPOSED", "DECISION", "STATE", "RULE", "REASON"]
+    if somebody := any(each.proposed_by for each in lines):
+        columns.insert(2, "BY")
     made = table(*columns, flexible=("REASON",))
-    for each in transitions:
+    for each in lines:
         state = state_word(each.state) if each.HasField("state") else plain("-", "dim")
         words = each.explanation or (each.state.message if each.HasField("state") else "")
         reason = ": ".join(filter(None, (each.reason, words)))
         verdict = _verdict(each)
-        proposed = plain(each.proposed_name)
+        by = [plain(each.proposed_by)] if somebody else []
         rule = plain(each.rule or ("forced" if each.force else ""))
-        made.add_row(moment(each.decide_time), proposed, verdict, state, rule, plain(reason))
+        made.add_row(
+            moment(each.decide_time),
+            plain(each.proposed_name),
+            *by,
+            verdict,
+            state,
+            rule,
+            plain(reason),
+        )
     return made
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import click
 
-from interlock_server.cli import runs
-from interlock_server.cli.connection import connected
+from interlock_server.cli import runs, steering
+from interlock_server.cli.connection import connected, server_option
 
 
 @click.group()
 def task_run() -> None:
     """Look at task runs."""
+
+
+task_run.add_command(steering.explain_task_run, "explain")
 
 
 @task_run.command("ls")
@@ -56,3 +59,45 @@ def list_runs(
         )
     output.console().print(table)
     runs.and_more(more, limit)
+
+
+@task_run.command(short_help="Show all of one task run.")
+@click.argument("run_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@server_option
+def inspect(run_id: str, as_json: bool, target: str) -> None:
+    """Show all of one task run: its times, its inputs, its history with each decision."""
+    from interlock_server.cli import output
+
+    with connected(target) as client:
+        run = client.get_task_run(run_id)
+        transitions = list(client.list_task_run_states(run))
+    if as_json:
+        history = [output.as_json(each) for each in transitions]
+        output.write_json(output.as_json(run) | {"history": history})
+        return
+    console = output.console()
+    console.print(
+        runs.facts(
+            [
+                ("task run", output.plain(run.name, "bold")),
+                ("id", run.id),
+                ("task", output.plain(run.task_key)),
+                ("key", output.plain(run.dynamic_key)),
+                ("version", output.plain(run.task_version)),
+                ("flow run", run.flow_run_id),
+                ("state", output.state_word(run.state) if run.HasField("state") else None),
+                ("message", output.plain(run.state.message)),
+                ("runs", runs.attempts(run)),
+                *runs.times(run),
+                ("subflow", run.state.details.child_flow_run_id),
+                ("cache key", output.plain(run.state.details.cache_key)),
+                ("tags", output.plain(", ".join(run.tags))),
+                ("labels", output.plain(", ".join(f"{k}={v}" for k, v in run.labels.items()))),
+                ("inputs", output.plain(run.inputs_json)),
+            ]
+        )
+    )
+    if transitions:
+        console.print()
+        console.print(runs.history(transitions))
