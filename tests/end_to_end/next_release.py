@@ -1,7 +1,6 @@
 """An Interlock of the next release: its schema has one revision more than this one's.
 
-Run as a module with the command's own arguments. So long as there is but one revision, it is the
-only way to meet a database that is behind.
+Run as a module with the command's own arguments. Before it, every database of today is behind.
 """
 
 import os

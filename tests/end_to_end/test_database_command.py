@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from interlock import Client
+from interlock_server.storage import revisions
 from sqlalchemy import make_url
 
 from tests.end_to_end.commands import TIMEOUT, Ended, environment, interlock, on_terminal
@@ -23,6 +24,7 @@ from tests.support.postgresql import Postgresql, ports
 from tests.support.servers import ServerProcess, sqlite_url
 from tests.support.stubs import connected
 
+REAL = [revision.id for revision in revisions.history().revisions]
 CURRENT, UNREACHABLE, NOT_ASKED, NEEDS_UPGRADE, NEEDS_NEWER_SERVER = range(5)
 
 
@@ -92,7 +94,9 @@ def test_status_and_upgrade_without_a_server(url: str) -> None:
     upgraded = database("upgrade", url=url)
     assert upgraded.returncode == 0, upgraded.stderr
     lines = upgraded.stdout.splitlines()
-    assert [line[:8] for line in lines[:-1]] == ["1/1 0001"]
+    assert [line.split()[:2] for line in lines[:-1]] == [
+        [f"{place}/{len(REAL)}", id_] for place, id_ in enumerate(REAL, 1)
+    ]
     assert lines[0].endswith("... done")
 
     assert database("status", url=url).returncode == CURRENT
@@ -114,7 +118,7 @@ def test_the_status_shows_no_password(old: str) -> None:
 def test_the_status_for_scripts(old: str) -> None:
     found = json.loads(next_database("status", "--json", url=old).stdout)
 
-    assert found["current_revision"] == "0001"
+    assert found["current_revision"] == REAL[-1]
     assert found["head_revision"] == REVISION
     assert [revision["id"] for revision in found["pending"]] == [REVISION]
 
@@ -122,7 +126,7 @@ def test_the_status_for_scripts(old: str) -> None:
 def test_an_upgrade_asks_before_it_changes_a_database_that_is_used(old: str) -> None:
     code, written = _on_terminal("upgrade", url=old, answer="n")
     assert code == 1
-    assert "from 0001 to next?" in written
+    assert f"from {REAL[-1]} to next?" in written
     # A script that can not answer is told what to do.
     nobody = next_database("upgrade", url=old, answer="y\n")
     assert nobody.returncode == NOT_ASKED

@@ -1,5 +1,6 @@
 """The schema moved by processes: the command line, the admin RPCs, migrators that meet or die."""
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from interlock.admin.v1 import migration_pb2 as pb
 from interlock.admin.v1.migration_pb2_grpc import MigrationServiceStub
 from interlock.v1.flow_pb2 import CreateFlowRequest, GetFlowRequest
 from interlock_server.storage import revisions
+from interlock_server.storage.dialects import open_database
+from interlock_server.storage.migrations import current_revision
 
 from tests.end_to_end.commands import TIMEOUT, Ended, environment
 from tests.end_to_end.test_server_start import (
@@ -31,6 +34,8 @@ from tests.support.stubs import Stubs, connected
 
 ANOTHER_MIGRATES = 5
 REPOSITORY = Path(__file__).parents[2]
+REAL = [revision.id for revision in revisions.history().revisions]
+HEAD = REAL[-1]
 
 # The loop of a server must go on meanwhile, so it is the database that waits.
 WAIT = """
@@ -90,9 +95,9 @@ def release(tmp_path: Path) -> Iterator[Release]:
 
 @pytest.fixture
 def two_more(release: Release) -> Release:
-    """The release has two revisions after the first."""
+    """The release has two revisions after the real ones: `next` and d20618ce678e."""
     release.add(
-        "0002",
+        "next",
         'op.add_column("flow", sa.Column("extra", sa.Text()))',
         'with op.batch_alter_table("flow") as batch:\n    batch.drop_column("extra")',
     )
@@ -150,11 +155,24 @@ def start(*words: str, url: str, release: Release) -> "subprocess.Popen[str]":
     )
 
 
-def current(url: str, release: Release | None = None) -> str:
-    """The line of `history` with the star, from its id on."""
-    lines = run("history", url=url, release=release).stdout.splitlines()
+def starred(url: str) -> str:
+    """The id in the line of `history` with the star."""
+    lines = run("history", url=url).stdout.splitlines()
     (line,) = [line for line in lines if line.startswith("* ")]
     return line.split()[1]
+
+
+def current(url: str) -> str:
+    """Where the schema stands; without another process, which takes most of a second."""
+
+    async def look() -> str:
+        database = open_database(url)
+        try:
+            return await current_revision(database) or "base"
+        finally:
+            await database.close()
+
+    return asyncio.run(look())
 
 
 # --- the reference's commands ---------------------------------------------------------------------
@@ -164,36 +182,38 @@ def test_the_commands_of_the_reference(url: str, two_more: Release) -> None:
     def succeed(*words: str, at: str) -> str:
         done = run(*words, url=url, release=two_more)
         assert done.returncode == 0, done.stderr
-        assert current(url, two_more) == at
+        assert current(url) == at
         return done.stdout
 
     succeed("reset", "-y", at="d20618ce678e")
     succeed("upgrade", "-y", at="d20618ce678e")
-    down = succeed("downgrade", "-y", "-r", "-1", at="0002")
+    down = succeed("downgrade", "-y", "-r", "-1", at="next")
     assert "1/1 d20618ce678e  Try d20618ce678e ... done" in down
-    succeed("downgrade", "-y", "-r", "0001", at="0001")
-    assert "ADD COLUMN extra" in succeed("upgrade", "--dry-run", at="0001")
-    succeed("upgrade", "-y", "-r", "+1", at="0002")
+    succeed("downgrade", "-y", "-r", HEAD, at=HEAD)
+    assert "ADD COLUMN extra" in succeed("upgrade", "--dry-run", at=HEAD)
+    succeed("upgrade", "-y", "-r", "+1", at="next")
     succeed("upgrade", "-y", "-r", "d20618", at="d20618ce678e")
-    succeed("downgrade", "-y", at="0002")
-    assert "before that it was 0002" in succeed("stamp", "-y", "d20618ce678e", at="d20618ce678e")
-    succeed("stamp", "-y", "-r", "0002", at="0002")
+    succeed("downgrade", "-y", at="next")
+    assert "before that it was next" in succeed("stamp", "-y", "d20618ce678e", at="d20618ce678e")
+    succeed("stamp", "-y", "-r", "next", at="next")
     succeed("downgrade", "-y", "-r", "base", at="base")
     succeed("upgrade", at="d20618ce678e")
 
 
 def test_the_commands_on_the_real_history(url: str) -> None:
     for words, at in (
-        (("reset", "-y"), "0001"),
+        (("reset", "-y"), HEAD),
+        (("downgrade", "-y", "-r", "-1"), REAL[-2]),
+        (("downgrade", "-y", "-r", REAL[0]), REAL[0]),
         (("downgrade", "-y", "-r", "-1"), "base"),
-        (("upgrade", "-y"), "0001"),
+        (("upgrade", "-y"), HEAD),
     ):
         done = run(*words, url=url)
         assert done.returncode == 0, done.stderr
-        assert current(url) == at
-    planned = run("downgrade", "--dry-run", url=url)
+        assert starred(url) == at
+    planned = run("downgrade", "--dry-run", "-r", "base", url=url)
     assert "DROP TABLE flow;" in planned.stdout
-    assert current(url) == "0001"
+    assert current(url) == HEAD
 
 
 def test_destructive_commands_do_nothing_without_a_yes(url: str, two_more: Release) -> None:
@@ -202,10 +222,10 @@ def test_destructive_commands_do_nothing_without_a_yes(url: str, two_more: Relea
         done = run(*words, url=url, release=two_more)
         assert done.returncode == 2
         assert "Give -y for yes" in done.stderr
-    assert current(url, two_more) == "d20618ce678e"
+    assert current(url) == "d20618ce678e"
     for words, why in (
         (["downgrade", "-y", "-r", "nowhere"], "There is no revision 'nowhere'"),
-        (["downgrade", "-y", "-r", "000"], "0001, 0002"),
+        (["downgrade", "-y", "-r", "000"], ", ".join(REAL)),
         (["upgrade", "-y", "-r", "+1"], "0 above it"),
     ):
         done = run(*words, url=url, release=two_more)
@@ -225,7 +245,7 @@ def test_the_same_by_rpc_with_nothing_but_stubs(url: str, two_more: Release) -> 
         assert [event.stage for event in reset] == [
             pb.MIGRATION_STAGE_DROPPING,
             pb.MIGRATION_STAGE_DROPPED,
-            *[pb.MIGRATION_STAGE_APPLYING, pb.MIGRATION_STAGE_APPLIED] * 3,
+            *[pb.MIGRATION_STAGE_APPLYING, pb.MIGRATION_STAGE_APPLIED] * (len(REAL) + 2),
         ]
         with pytest.raises(grpc.RpcError) as caught:
             stubs.flows.GetFlow(GetFlowRequest(name="gone"))
@@ -237,17 +257,17 @@ def test_the_same_by_rpc_with_nothing_but_stubs(url: str, two_more: Release) -> 
         ] * 2
         assert down[0].interrupts_service
         assert health(stubs) == NOT_SERVING
-        list(admin.Downgrade(pb.DowngradeRequest(revision="0001")))
+        list(admin.Downgrade(pb.DowngradeRequest(revision=HEAD)))
         status = admin.GetStatus(pb.GetStatusRequest())
-        assert (status.current_revision, status.compatible_from) == ("0001", "0.1.0")
+        assert (status.current_revision, status.compatible_from) == (HEAD, "0.1.0")
         listed = admin.ListRevisions(pb.ListRevisionsRequest())
-        assert [each.id for each in listed.revisions] == ["0001", "0002", "d20618ce678e"]
+        assert [each.id for each in listed.revisions] == [*REAL, "next", "d20618ce678e"]
         (plan, _) = [a.event for a in admin.Upgrade(pb.UpgradeRequest(dry_run=True))]
         assert "ADD COLUMN extra" in "".join(plan.statements)
         list(admin.Upgrade(pb.UpgradeRequest()))
         assert health(stubs) == SERVING
-        stamped = admin.Stamp(pb.StampRequest(revision="0002"))
-        assert (stamped.previous_revision, stamped.current_revision) == ("d20618ce678e", "0002")
+        stamped = admin.Stamp(pb.StampRequest(revision="next"))
+        assert (stamped.previous_revision, stamped.current_revision) == ("d20618ce678e", "next")
         admin.Stamp(pb.StampRequest(revision="head"))
         assert health(stubs) == SERVING
         for request in (pb.UpgradeRequest(revision="000"), pb.UpgradeRequest(revision="zz")):
@@ -260,7 +280,7 @@ def test_the_same_by_rpc_with_nothing_but_stubs(url: str, two_more: Release) -> 
 
 
 def test_two_migrators_take_turns(url: str, release: Release, signals: Signals) -> None:
-    release.add("0002", signals.code)
+    release.add("next", signals.code)
     first = start("upgrade", "-y", url=url, release=release)
     signals.wait_for_start()
 
@@ -275,26 +295,26 @@ def test_two_migrators_take_turns(url: str, release: Release, signals: Signals) 
     for migrator in (first, second):
         out, err = migrator.communicate(timeout=TIMEOUT)
         assert migrator.returncode == 0, err
-        assert out.endswith("The schema is at 0002, the newest revision.\n")
-    assert current(url, release) == "0002"
+        assert out.endswith("The schema is at next, the newest revision.\n")
+    assert current(url) == "next"
 
 
 def test_a_migrator_that_is_killed_leaves_no_trace_and_no_lock(
     url: str, release: Release, signals: Signals
 ) -> None:
     assert run("upgrade", url=url).returncode == 0
-    release.add("0002", 'op.create_table("half", sa.Column("id", sa.Integer))\n' + signals.code)
+    release.add("next", 'op.create_table("half", sa.Column("id", sa.Integer))\n' + signals.code)
     killed = start("upgrade", "-y", url=url, release=release)
     signals.wait_for_start()
     killed.kill()
     killed.communicate(timeout=TIMEOUT)
 
-    assert current(url, release) == "0001"
+    assert current(url) == HEAD
     signals.go()
     # The table of the broken step is not in the way, and nobody holds the lock for long.
     done = run("upgrade", "-y", "--wait", "20", url=url, release=release)
     assert done.returncode == 0, done.stderr
-    assert current(url, release) == "0002"
+    assert current(url) == "next"
 
 
 # --- with a service that runs ---------------------------------------------------------------------
@@ -307,7 +327,7 @@ def create_flow(stubs: Stubs, name: str) -> None:
 def test_calls_are_unavailable_while_a_step_interrupts_the_service(
     url: str, release: Release, signals: Signals
 ) -> None:
-    release.add("0002", signals.code)
+    release.add("next", signals.code)
     with ThreadPoolExecutor(1) as pool:
         assert run("upgrade", url=url).returncode == 0
         with (
@@ -328,7 +348,7 @@ def test_calls_are_unavailable_while_a_step_interrupts_the_service(
             )
             assert refusal.retry_after
             # Operators are told meanwhile.
-            assert admin.GetStatus(pb.GetStatusRequest()).current_revision == "0001"
+            assert admin.GetStatus(pb.GetStatusRequest()).current_revision == HEAD
             signals.go()
             assert len(upgrading.result(TIMEOUT)) == 2
             wait_until_serving(stubs)
@@ -339,7 +359,7 @@ def test_calls_are_unavailable_while_a_step_interrupts_the_service(
 def test_a_server_that_is_stopped_in_a_step_takes_it_back(
     url: str, release: Release, signals: Signals
 ) -> None:
-    release.add("0002", 'op.create_table("half", sa.Column("id", sa.Integer))\n' + signals.code)
+    release.add("next", 'op.create_table("half", sa.Column("id", sa.Integer))\n' + signals.code)
     assert run("upgrade", url=url).returncode == 0
     with (
         ThreadPoolExecutor(1) as pool,
@@ -352,7 +372,7 @@ def test_a_server_that_is_stopped_in_a_step_takes_it_back(
         server.stop()
         with pytest.raises(grpc.RpcError):
             upgrading.result(TIMEOUT)
-    assert current(url, release) == "0001"
+    assert current(url) == HEAD
     signals.go()
     assert run("upgrade", "-y", url=url, release=release).returncode == 0
 
@@ -362,8 +382,8 @@ def test_a_caller_that_goes_away_ends_the_upgrade_after_the_step_that_runs(
 ) -> None:
     url = sqlite_url(tmp_path / "interlock.db")
     assert run("upgrade", url=url).returncode == 0
-    release.add("0002", signals.code)
-    release.add("0003", "pass")
+    release.add("next", signals.code)
+    release.add("after", "pass")
     with (
         ReleaseServer(url, release) as server,
         grpc.insecure_channel(server.admin_target) as channel,
@@ -377,7 +397,7 @@ def test_a_caller_that_goes_away_ends_the_upgrade_after_the_step_that_runs(
         signals.go()
         # Its turn comes when the other one has ended.
         stamped = admin.Stamp(pb.StampRequest(revision="head"))
-        assert stamped.previous_revision == "0002"
+        assert stamped.previous_revision == "next"
 
 
 def test_writes_wait_for_a_step_that_does_not_interrupt_the_service(
@@ -385,7 +405,7 @@ def test_writes_wait_for_a_step_that_does_not_interrupt_the_service(
 ) -> None:
     url = sqlite_url(tmp_path / "interlock.db")
     assert run("upgrade", url=url).returncode == 0
-    release.add("0002", signals.code, required=False)
+    release.add("next", signals.code, required=False)
     with (
         ThreadPoolExecutor(2) as pool,
         ReleaseServer(url, release) as server,
@@ -407,7 +427,7 @@ def test_writes_wait_for_a_step_that_does_not_interrupt_the_service(
 
 @pytest.mark.parametrize("url", ["postgresql_18"], indirect=True)
 def test_another_server_of_the_database_learns_of_a_change(url: str, release: Release) -> None:
-    release.add("0002", "pass")
+    release.add("next", "pass")
     with (
         ReleaseServer(url, release) as one,
         ReleaseServer(url, release) as other,

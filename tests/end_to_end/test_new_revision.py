@@ -12,6 +12,8 @@ from interlock_server.storage import revisions
 from tests.end_to_end.commands import TIMEOUT, Ended, environment
 
 REPOSITORY = Path(__file__).parents[2]
+HEAD = revisions.history().head
+NEXT = f"{int(HEAD) + 1:04}"
 FLOW_TAGS = """    _text("tags"),
     _text("labels"),
     _time("created"),
@@ -63,13 +65,13 @@ def test_what_the_code_has_more_is_written(checkout: Path) -> None:
     done = revision(checkout, "-m", "Flows have owners", "--autogenerate")
 
     assert done.returncode == 0, done.stderr
-    file = checkout / "migrations" / "versions" / "0002_flows_have_owners.py"
+    file = checkout / "migrations" / "versions" / f"{NEXT}_flows_have_owners.py"
     assert done.stdout.strip() == str(file)
     written = file.read_text()
     assert written.startswith('"""Flows have owners"""\n')
     for part in (
-        'revision = "0002"',
-        'down_revision = "0001"',
+        f'revision = "{NEXT}"',
+        f'down_revision = "{HEAD}"',
         'compatible_from = "0.1.0"',
         'op.batch_alter_table("flow"',
         'sa.Column("owner", IdType(), nullable=True)',
@@ -90,7 +92,7 @@ def test_what_the_code_has_more_is_written(checkout: Path) -> None:
 def test_an_empty_one_is_for_what_the_tables_do_not_say(checkout: Path) -> None:
     done = revision(checkout, "-m", "Fill something")
     assert done.returncode == 0, done.stderr
-    written = (checkout / "migrations" / "versions" / "0002_fill_something.py").read_text()
+    written = (checkout / "migrations" / "versions" / f"{NEXT}_fill_something.py").read_text()
     assert "def upgrade() -> None:\n    pass\n" in written
 
 

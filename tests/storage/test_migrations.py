@@ -66,8 +66,8 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release]:
-    """This process's release, to which a test adds revisions."""
-    made = Release(tmp_path)
+    """This process's release: the first revision, `0001`, to which a test adds others."""
+    made = Release(tmp_path, only_first=True)
     made.install(monkeypatch)
     yield made
     revisions.history.cache_clear()

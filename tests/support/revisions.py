@@ -42,13 +42,16 @@ def downgrade():
 
 
 class Release:
-    """A release with the real revisions and some more."""
+    """A release with the real revisions, or the first of them, and some more."""
 
-    def __init__(self, folder: Path, version: str = "0.1.0") -> None:
+    def __init__(self, folder: Path, version: str = "0.1.0", *, only_first: bool = False) -> None:
         self.folder = folder / "migrations"
         self.version = version
-        shutil.copytree(revisions.folder(), self.folder)
-        self._last = revisions.history().head
+        first, *others = (each.id for each in revisions.history().revisions)
+        left_out = [f"{id_}_*.py" for id_ in others] if only_first else []
+        skipped = shutil.ignore_patterns("__pycache__", *left_out)
+        shutil.copytree(revisions.folder(), self.folder, ignore=skipped)
+        self._last = first if only_first else revisions.history().head
 
     def add(
         self,
