@@ -16,10 +16,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from interlock.ids import uuid7
-from interlock_server.storage import migrations, revisions, version_tables
+from interlock_server.rules.states import StateType
+from interlock_server.storage import log_queries, migrations, queries, revisions, version_tables
 from interlock_server.storage.database import Database
 from interlock_server.storage.dialects import open_database
+from interlock_server.storage.log_queries import LogQuery
 from interlock_server.storage.migrations import Event, Migrator, Stage
+from interlock_server.storage.records import FlowRun, RunKind
 from interlock_server.storage.tables import metadata
 from interlock_server.storage.types import IdType
 from sqlalchemy import (
@@ -35,6 +38,7 @@ from sqlalchemy import (
 )
 
 from tests.support.servers import ServerProcess, sqlite_url
+from tests.support.stored import Rows, ago
 from tests.support.stubs import connected
 
 SERVING = HealthCheckResponse.SERVING
@@ -237,6 +241,80 @@ async def test_the_schema_goes_down_and_up_again_with_data_in_it(database: Datab
     await migrations.upgrade(database)
     await database.migrate(fill)
     assert await database.migrate(counted) == ONE_EACH
+
+
+def stored(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables, as far as the schema has them at its revision."""
+    look = inspect(connection)
+    found = {}
+    for name in set(look.get_table_names()) & set(metadata.tables):
+        table = metadata.tables[name]
+        columns = [table.c[column["name"]] for column in look.get_columns(name)]
+        key = list(table.primary_key)
+        found[name] = [
+            dict(row) for row in connection.execute(select(*columns).order_by(*key)).mappings()
+        ]
+    return found
+
+
+def assert_has(
+    more: dict[str, list[dict[str, Any]]], less: dict[str, list[dict[str, Any]]]
+) -> None:
+    """What is less is the same in the one that has more, tables and columns beside it aside."""
+    for name, rows in less.items():
+        assert len(more[name]) == len(rows), name
+        for wide, narrow in zip(more[name], rows, strict=True):
+            assert {column: wide[column] for column in narrow} == narrow, name
+
+
+async def test_rows_of_the_first_revision_live_through_all_others(database: Database) -> None:
+    first, *others = revisions.history().revisions
+    await Migrator(database).upgrade(first.id)
+    rows = Rows()
+    flow = rows.flow()
+    flow_run = rows.run("flow_run", ago(1), flow_id=flow)
+    task_run = rows.run("task_run", ago(1), flow_run_id=flow_run, max_retries=1)
+    rows.log(flow_run, 2, task_run)
+    rows.add("deleted_run", deleted=ago(1))
+    await rows.put(database)
+    at_first = await database.migrate(stored)
+
+    before = at_first
+    for step in others:
+        await Migrator(database).upgrade(step.id)
+        after = await database.migrate(stored)
+        assert_has(after, before)
+        before = after
+    found = await queries.get_run(database, RunKind.FLOW_RUN, flow_run)
+    assert isinstance(found, FlowRun)
+    assert (found.flow_id, found.deployment_id) == (flow, None)
+    task = await queries.get_run(database, RunKind.TASK_RUN, task_run)
+    assert task
+    assert task.state
+    assert (task.state.type, task.retry.retry_crashes) == (StateType.COMPLETED, False)
+    (line,) = await queries.list_transitions(database, RunKind.TASK_RUN, task_run, None, 10)
+    assert line.state == task.state
+    assert len(await log_queries.list_chunks(database, LogQuery(flow_run), 0, False, 10)) == 2
+
+    for step in reversed(others):
+        await Migrator(database).downgrade("-1")
+        after = await database.migrate(stored)
+        assert_has(before, after)
+        before = after
+        assert await database.migrate(broken_references) == [], step.id
+    assert before == at_first
+
+
+async def test_a_step_down_leaves_what_the_revision_before_it_knew(database: Database) -> None:
+    await migrations.upgrade(database)
+    await database.migrate(fill)
+    before = await database.migrate(stored)
+    for step in reversed(revisions.history().revisions[1:]):
+        await Migrator(database).downgrade("-1")
+        after = await database.migrate(stored)
+        assert_has(before, after)
+        assert await database.migrate(broken_references) == [], step.id
+        before = after
 
 
 REVISION = '''"""{words}"""

@@ -9,7 +9,7 @@ from interlock.ids import uuid7
 from interlock_server.storage.database import Database
 from interlock_server.storage.tables import metadata
 from interlock_server.storage.types import IdType
-from sqlalchemy import Boolean, Connection, Double, Integer, LargeBinary, func, select
+from sqlalchemy import Boolean, Connection, Double, Integer, LargeBinary, func, inspect, select
 
 DAY = 24 * 60 * 60 * 1_000_000
 """In microseconds, as all times in the tables."""
@@ -126,12 +126,15 @@ class Rows:
                 )
 
     async def put(self, database: Database) -> None:
-        """Write them."""
+        """Write them, without the columns that the schema does not have at its revision."""
 
         def write(connection: Connection) -> None:
+            look = inspect(connection)
             for table in metadata.sorted_tables:
                 if rows := self._rows.get(table.name):
-                    connection.execute(table.insert(), rows)
+                    there = {column["name"] for column in look.get_columns(table.name)}
+                    fitting = [{name: row[name] for name in row if name in there} for row in rows]
+                    connection.execute(table.insert(), fitting)
             connection.commit()
 
         await database.migrate(write)
