@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from interlock.ids import uuid7
+from interlock_server.rpc.server import Addresses, Server
 from interlock_server.storage import migrations, revisions, version_tables
 from interlock_server.storage.database import Database
 from interlock_server.storage.dialects import open_database
@@ -228,6 +233,34 @@ async def test_a_second_migrator_is_told_who_is_at_work(
     finally:
         if other is not database:
             await other.close()
+
+
+@pytest.mark.parametrize("url", POSTGRESQL, indirect=True)
+async def test_a_server_that_starts_while_another_builds_the_schema_serves_when_it_is_built(
+    database: Database, url: str, tmp_path: Path
+) -> None:
+    half_way, go_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def wait(_: bool) -> AsyncIterator[None]:
+        half_way.set()
+        await go_on.wait()
+        yield
+
+    await Migrator(database).upgrade("0001")
+    building = asyncio.ensure_future(Migrator(database, guard=wait).upgrade())
+    await half_way.wait()
+    server = Server(open_database(url), Addresses("127.0.0.1", 0, tmp_path / "admin"), grace=0)
+    starting = asyncio.ensure_future(server.start())
+    await asyncio.wait({starting}, timeout=0.5)
+    assert not starting.done()
+    go_on.set()
+    await building
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{await starting}") as channel:
+        check = HealthStub(channel).Check  # type: ignore[attr-defined]
+        health = await check(HealthCheckRequest())
+    assert health.status == HealthCheckResponse.SERVING
+    await server.stop()
 
 
 # --- what a step that fails leaves ----------------------------------------------------------------

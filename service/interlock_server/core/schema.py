@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from interlock_server.core.errors import CallError, Code, InvalidArgumentError
 from interlock_server.storage import migrations
@@ -84,6 +84,11 @@ class Schema:
         """Apply all that is pending, unheard, where no service runs yet."""
         with _for_callers():
             await Migrator(self.database, wait=wait).upgrade()
+
+    async def settle(self, wait: float) -> None:
+        """Wait for another migrator that is at work; not for ever. Raises UnavailableError."""
+        with suppress(MigrationRunningError):
+            await Migrator(self.database, wait=wait).settle()
 
     def upgrade(
         self,

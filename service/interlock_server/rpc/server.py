@@ -113,7 +113,11 @@ class Server:
         database.create()
         await database.check()
         database.claim()
-        if not (await self._schema.status()).current:
+        status = await self._schema.status()
+        if status.current and not status.servable:
+            # Perhaps another server, started at the same time, is in the midst of building it.
+            await self._schema.settle(_PATIENCE)
+        elif not status.current:
             try:
                 await self._schema.build(_PATIENCE)
             except CallError as error:

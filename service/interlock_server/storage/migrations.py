@@ -248,6 +248,14 @@ class Migrator:
         """Begin no further step."""
         self._stopped = True
 
+    async def settle(self) -> None:
+        """Wait until no other migrator is at work.
+
+        Raises MigrationRunningError, UnavailableError.
+        """
+        async with self._turn():
+            pass
+
     async def upgrade(self, revision: str = HEAD, *, beside_other_programs: bool = False) -> None:
         """Apply the pending revisions up to one.
 
