@@ -26,8 +26,8 @@ def main() -> int:
 def _report(
     where: str, url: str | None, scenarios: Sequence[Scenario], table: Sequence[listed.Listed]
 ) -> int:
-    with quiet_server(url) as stubs:
-        comparison = play_all(stubs, scenarios)
+    with quiet_server(url) as server:
+        comparison = play_all(server, scenarios)
     print("\n".join(report.lines(where, comparison, table)), flush=True)
     return len(report.problems(comparison, table))
 

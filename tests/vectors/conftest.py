@@ -5,17 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.postgresql import Postgresql
-from tests.support.stubs import Stubs
-from tests.vectors.servers import quiet_server
+from tests.vectors.servers import Quiet, quiet_server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def quiet_stubs(request: pytest.FixtureRequest) -> Iterator[Stubs]:
-    """Stubs of a server of its own whose loops change no run."""
+def server(request: pytest.FixtureRequest) -> Iterator[Quiet]:
+    """A server of its own for a test, on each dialect."""
     if request.param == "sqlite":
-        with quiet_server() as stubs:
-            yield stubs
+        with quiet_server() as server:
+            yield server
         return
     postgresql: Postgresql = request.getfixturevalue("postgresql_18")
-    with postgresql.database("vectors") as url, quiet_server(url) as stubs:
-        yield stubs
+    with postgresql.database("vectors") as url, quiet_server(url) as server:
+        yield server

@@ -91,14 +91,7 @@ def read(folder: Path) -> tuple[list[Scenario], dict[str, str]]:
         ]
     stories = _load(folder / "stories.json")["stories"]
     scenarios += [_told(story) for story in stories if story["story"] not in WAITING]
-    waiting = {it.name: why for it in scenarios if (why := _waits_for(it))}
-    return [it for it in scenarios if it.name not in waiting], waiting | WAITING
-
-
-def _waits_for(scenario: Scenario) -> str:
-    if any(step.propose is None for step in scenario.steps):
-        return "resuming (FlowRunService.Resume)"
-    return ""
+    return scenarios, WAITING
 
 
 def _load(file: Path) -> Any:
