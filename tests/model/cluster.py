@@ -41,6 +41,7 @@ class Cluster:
     """Some servers on one database, and some clients."""
 
     def __init__(self, database_url: str, servers: int) -> None:
+        self.database_url = database_url
         self._members = [_Member(database_url) for _ in range(servers)]
         self._threads = ThreadPoolExecutor(CLIENTS)
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +43,7 @@ from tests.model.commands import (
 )
 from tests.model.rules import Line, Run, State
 from tests.model.service import Service
+from tests.support.deployments import make_deployment
 from tests.support.postgresql import Postgresql
 from tests.support.runs import make_flow, unique
 from tests.support.servers import sqlite_url
@@ -52,6 +52,9 @@ _SLACK = 10.0
 """Seconds that times may be off: a command that a server died of is decided when it is back."""
 
 _HOUR = 3600.0
+
+_WITH_TIME_TO_SHRINK = pytest.mark.timeout(600)
+"""What fails is played again and again until it is short, which takes a few minutes."""
 
 _STATES = (
     State("SCHEDULED"),
@@ -109,6 +112,7 @@ class Clients(RuleBasedStateMachine):
         self.model = Service()
         self.creations: dict[str, Create] = {}
         self.flow = self.cluster.ask(0, make_flow).id
+        self.deployment = make_deployment(self.cluster.database_url, self.flow)
         self.cache_key = unique("key")
 
     # --- what clients do ---
@@ -235,7 +239,7 @@ class Clients(RuleBasedStateMachine):
             request = flow_run_pb2.CreateFlowRunRequest(
                 flow_id=self.flow,
                 parent_task_run_id=parent_id,
-                deployment_id=self.flow if deployment else "",
+                deployment_id=self.deployment if deployment else "",
             )
         else:
             request = task_run_pb2.CreateTaskRunRequest(
@@ -354,14 +358,17 @@ def _line(line: state_pb2.Transition) -> Line:
     return Line(line.id, wire.status(line.verdict), line.reason, state)
 
 
-@pytest.fixture(params=["one_server_on_sqlite", "two_servers_on_postgresql"])
-def servers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=["one_server_on_sqlite", "two_servers_on_postgresql"])
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     if request.param == "one_server_on_sqlite":
-        with cluster(sqlite_url(tmp_path / "interlock.db"), 1) as made:
+        url = sqlite_url(tmp_path_factory.mktemp("model") / "interlock.db")
+        with cluster(url, servers=1) as made:
             yield made
         return
     postgresql: Postgresql = request.getfixturevalue("postgresql_18")
-    with postgresql.database("model") as url, cluster(url, 2) as made:
+    with postgresql.database("model") as url, cluster(url, servers=2) as made:
         yield made
 
 
@@ -378,11 +385,18 @@ def _run(servers: Cluster, examples: int, steps: int, deaths: int) -> None:
     )
 
 
+@_WITH_TIME_TO_SHRINK
 def test_the_service_does_what_its_model_does(servers: Cluster) -> None:
-    _run(servers, examples=10, steps=30, deaths=1)
+    _run(servers, examples=15, steps=40, deaths=0)
+
+
+@_WITH_TIME_TO_SHRINK
+def test_it_does_so_while_servers_die(servers: Cluster) -> None:
+    _run(servers, examples=4, steps=30, deaths=1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_the_service_does_what_its_model_does_for_long(servers: Cluster) -> None:
-    _run(servers, examples=300, steps=100, deaths=3)
+def test_it_does_so_for_long(servers: Cluster) -> None:
+    _run(servers, examples=1000, steps=100, deaths=0)
+    _run(servers, examples=150, steps=100, deaths=3)
