@@ -1,4 +1,4 @@
-"""Deployments, heartbeats, inputs, cached results, and an order of what was committed"""
+"""Deployments, heartbeats, inputs, cached results, terms, and an order of what was committed"""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ compatible_from = "0.1.0"  # The oldest Interlock that can serve the schema afte
 
 
 def upgrade() -> None:
+    op.create_table(
+        "term",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("holder", IdType(), nullable=False),
+        sa.Column("renewed", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_term")),
+    )
     op.create_table(
         "watch_epoch",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -50,6 +57,7 @@ def upgrade() -> None:
         sa.Column("run_id", IdType(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("timeout", sa.BigInteger(), nullable=False),
+        sa.Column("heard", sa.BigInteger(), nullable=False),
         sa.Column("deadline", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"],
@@ -100,6 +108,7 @@ def upgrade() -> None:
         sa.Column("run_id", IdType(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("timeout", sa.BigInteger(), nullable=False),
+        sa.Column("heard", sa.BigInteger(), nullable=False),
         sa.Column("deadline", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"],
@@ -175,3 +184,4 @@ def downgrade() -> None:
     op.drop_table("flow_run_heartbeat")
     op.drop_table("deployment")
     op.drop_table("watch_epoch")
+    op.drop_table("term")

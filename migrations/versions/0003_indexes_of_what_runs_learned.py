@@ -16,12 +16,17 @@ _BY_POSITION = ("deleted_run", "flow_run_transition", "task_run_transition")
 def upgrade() -> None:
     for table in _BY_POSITION:
         build_index(f"ix_{table}__position_ordinal", table, ["position", "ordinal"])
-    build_index("ix_flow_run__deadline", "flow_run", ["deadline"], where="deadline IS NOT NULL")
+    build_index(
+        "ix_flow_run__state_type_deadline",
+        "flow_run",
+        ["state_type", "deadline"],
+        where="deadline IS NOT NULL",
+    )
     build_index("ix_flow_run__deployment_id_id", "flow_run", ["deployment_id", "id"])
 
 
 def downgrade() -> None:
     drop_index("ix_flow_run__deployment_id_id")
-    drop_index("ix_flow_run__deadline")
+    drop_index("ix_flow_run__state_type_deadline")
     for table in reversed(_BY_POSITION):
         drop_index(f"ix_{table}__position_ordinal")

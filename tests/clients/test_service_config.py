@@ -7,11 +7,18 @@ import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import MethodOptions
 from interlock import service_config, v1
-from interlock.v1 import flow_pb2, flow_run_pb2, log_pb2, server_pb2, task_run_pb2
+from interlock.v1 import (
+    flow_pb2,
+    flow_run_pb2,
+    log_pb2,
+    run_heartbeat_pb2,
+    server_pb2,
+    task_run_pb2,
+)
 
 from tests.clients.fake_server import FakeServer
 
-FILES = (flow_pb2, flow_run_pb2, task_run_pb2, log_pb2, server_pb2)
+FILES = (flow_pb2, flow_run_pb2, task_run_pb2, run_heartbeat_pb2, log_pb2, server_pb2)
 WITH_IDS = {
     "FlowRunService.CreateFlowRun",
     "FlowRunService.SetState",
@@ -54,7 +61,11 @@ def test_every_method_is_configured_and_only_what_can_be_repeated_is_retried() -
         if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
     }
     retried = {name for name, entry in config.items() if "retryPolicy" in entry}
-    assert retried == reads | {"FlowService.CreateFlow", "ServerService.GetServerInfo"}
+    assert retried == reads | {
+        "FlowService.CreateFlow",
+        "RunHeartbeatService.SendHeartbeats",
+        "ServerService.GetServerInfo",
+    }
     assert {name for name, entry in config.items() if "timeout" not in entry} == {
         "LogService.TailLogs"
     }

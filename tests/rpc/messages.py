@@ -13,12 +13,20 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from hypothesis import strategies as st
 from interlock.admin.v1 import maintenance_pb2, migration_pb2
 from interlock.ids import uuid7
-from interlock.v1 import flow_pb2, flow_run_pb2, log_pb2, server_pb2, task_run_pb2
+from interlock.v1 import (
+    flow_pb2,
+    flow_run_pb2,
+    log_pb2,
+    run_heartbeat_pb2,
+    server_pb2,
+    task_run_pb2,
+)
 
 FILES = [
     flow_pb2,
     flow_run_pb2,
     task_run_pb2,
+    run_heartbeat_pb2,
     log_pb2,
     server_pb2,
     migration_pb2,

@@ -9,9 +9,17 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from grpc import StatusCode
-from interlock.v1 import flow_pb2, flow_run_pb2, log_pb2, state_pb2, task_run_pb2
+from interlock.v1 import (
+    flow_pb2,
+    flow_run_pb2,
+    log_pb2,
+    run_heartbeat_pb2,
+    state_pb2,
+    task_run_pb2,
+)
 
 from tests.rpc.conftest import Specimens
+from tests.support.heartbeats import beat
 from tests.support.refusals import refusal_of, refused
 from tests.support.runs import unique
 from tests.support.stubs import Stubs
@@ -31,6 +39,7 @@ STUBS = {
     "flow_run_pb2": "flow_runs",
     "task_run_pb2": "task_runs",
     "log_pb2": "logs",
+    "run_heartbeat_pb2": "heartbeats",
 }
 
 
@@ -64,6 +73,10 @@ def update_run(run: dict[str, Any], *paths: str) -> flow_run_pb2.UpdateFlowRunRe
     request = flow_run_pb2.UpdateFlowRunRequest(flow_run=flow_run_pb2.FlowRun(**run))
     request.update_mask.paths.extend(paths)
     return request
+
+
+def send(*heartbeats: run_heartbeat_pb2.Heartbeat) -> run_heartbeat_pb2.SendHeartbeatsRequest:
+    return run_heartbeat_pb2.SendHeartbeatsRequest(heartbeats=heartbeats)
 
 
 def due(**time: int) -> dict[str, Any]:
@@ -291,6 +304,33 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
         lambda it: task_run_pb2.BatchCreateTaskRunsRequest(
             requests=[create_task(), create_task(task_key="")]
         ),
+    ),
+    # --- heartbeats ---
+    "no heartbeats": ("heartbeats", lambda it: run_heartbeat_pb2.SendHeartbeatsRequest()),
+    "1,001 heartbeats": ("heartbeats", lambda it: send(*[beat("flow_run", it.flow_run, 1)] * 1001)),
+    "heartbeat of no run": (
+        "heartbeats[1]",
+        lambda it: send(beat("flow_run", it.flow_run, 1), run_heartbeat_pb2.Heartbeat(attempt=1)),
+    ),
+    "heartbeat of a malformed id": (
+        "heartbeats[0].task_run_id",
+        lambda it: send(beat("task_run", "42", 1)),
+    ),
+    "heartbeat of no attempt": (
+        "heartbeats[0].attempt",
+        lambda it: send(beat("flow_run", it.flow_run, 0)),
+    ),
+    "heartbeat without a timeout": (
+        "heartbeats[0].timeout",
+        lambda it: send(run_heartbeat_pb2.Heartbeat(flow_run_id=it.flow_run, attempt=1)),
+    ),
+    "heartbeat for 99 milliseconds": (
+        "heartbeats[0].timeout",
+        lambda it: send(beat("flow_run", it.flow_run, 1, timeout=0.099)),
+    ),
+    "heartbeat for more than a day": (
+        "heartbeats[0].timeout",
+        lambda it: send(beat("flow_run", it.flow_run, 1, timeout=86_400.001)),
     ),
     # --- page tokens ---
     "foreign token": ("page_token", lambda it: flow_pb2.ListFlowsRequest(page_token="abc")),

@@ -157,8 +157,8 @@ def test_a_run_that_is_not_there_can_not_be_explained(
 ) -> None:
     run = runs.make()
     runs.delete(run.id)
-    with refused(StatusCode.NOT_FOUND, f"{runs.kind.upper()}_NOT_FOUND"):  # type: ignore[attr-defined]
+    with refused(StatusCode.NOT_FOUND, f"{runs.kind.upper()}_NOT_FOUND"):
         explain(run)
     run.id = uuid7()
-    with refused(StatusCode.NOT_FOUND, f"{runs.kind.upper()}_NOT_FOUND"):  # type: ignore[attr-defined]
+    with refused(StatusCode.NOT_FOUND, f"{runs.kind.upper()}_NOT_FOUND"):
         explain(run)

@@ -1,9 +1,11 @@
 """Making and moving runs in a few words. Flow runs and task runs answer to the same ones."""
 
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from interlock.ids import uuid7
 from interlock.v1 import flow_pb2, flow_run_pb2, state_pb2, task_run_pb2
 
@@ -28,6 +30,26 @@ ABORT = state_pb2.VERDICT_ABORT
 def unique(word: str) -> str:
     """A name that no other test has, since tests share their servers."""
     return f"{word}-{secrets.token_hex(8)}"
+
+
+def now() -> Timestamp:
+    """The time, as this machine has it."""
+    return soon(0.0)
+
+
+def soon(seconds: float) -> Timestamp:
+    """The time in so many seconds."""
+    time_ = Timestamp()
+    time_.FromMicroseconds(time.time_ns() // 1000 + round(seconds * 1_000_000))
+    return time_
+
+
+def until(reached: Callable[[], bool], timeout: float = 30.0) -> None:
+    """Look until something is so; `timeout` in seconds. For what no call waits for."""
+    deadline = time.monotonic() + timeout
+    while not reached():
+        assert time.monotonic() < deadline, "It does not come about."
+        time.sleep(0.03)
 
 
 def make_flow(stubs: Stubs, name: str = "", **content: Any) -> flow_pb2.Flow:
@@ -61,6 +83,9 @@ def proposal(run_id: str, type_: Any, id_: str = "", **content: Any) -> state_pb
 
 class Runs(Protocol):
     """The runs of one kind."""
+
+    kind: str
+    """`flow_run` or `task_run`."""
 
     def make(self, **content: Any) -> Any:
         """Make a run."""

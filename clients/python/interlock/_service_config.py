@@ -10,9 +10,9 @@ from typing import Any
 def service_config(*, client_ids: bool = False) -> str:
     """Answer a gRPC service config, as JSON text for the channel option `grpc.service_config`.
 
-    Every unary call gets a time-out, and what can be repeated as it is (reads, and CreateFlow) is
-    sent again by gRPC itself while the server is UNAVAILABLE. The clients of this package retry by
-    themselves and do not use it.
+    Every unary call gets a time-out, and what can be repeated as it is (reads, CreateFlow,
+    heartbeats) is sent again by gRPC itself while the server is UNAVAILABLE. The clients of this
+    package retry by themselves and do not use it.
 
     Args:
         client_ids: the caller gives every creation and every proposal an id of its own, so that

@@ -27,6 +27,9 @@ _POLICIES = {
     RunKind.TASK_RUN: (TASK_RUN_POLICY, MINIMAL_TASK_RUN_POLICY),
 }
 
+SERVICE = "interlock"
+"""Who proposes what the service does by itself."""
+
 _PROPOSAL_BYTES = 1000
 """What a proposal takes in memory beside its texts, about."""
 
@@ -157,20 +160,28 @@ def decide(
             explanation=f"The run has version {run.version}, not {expected}: it was changed since.",
         )
     key = _cache_key_asked_for(proposal) if kind is RunKind.TASK_RUN else None
-    proposed = Proposed(
+    cached = facts.cached.get(key) if key is not None else None
+    proposed = transition_to(kind, run, proposal.draft, facts, cached)
+    return policy.decide(proposed)
+
+
+def transition_to(
+    kind: RunKind, run: RunFacts, draft: StateDraft, facts: Facts, cached: State | None = None
+) -> Proposed:
+    """Put together what rules are asked about a run for which a state is proposed."""
+    return Proposed(
         run.state,
-        proposal.draft,
+        draft,
         run.progress,
         facts.now,
         run.retry,
         has_deployment=run.deployment_id in facts.deployments,
         has_infrastructure=run.infrastructure_pid != "",
         is_subflow=run.tracker_id is not None,
-        parent=_parent(kind, run, facts),
-        cached=facts.cached.get(key) if key is not None else None,
+        parent=parent_of(kind, run, facts),
+        cached=cached,
         draw=random.random(),
     )
-    return policy.decide(proposed)
 
 
 def record(
@@ -248,7 +259,8 @@ def _cache_key_asked_for(proposal: Proposal) -> str | None:
     return draft.details.cache_key
 
 
-def _parent(kind: RunKind, run: RunFacts, facts: Facts) -> ParentFlowRun | None:
+def parent_of(kind: RunKind, run: RunFacts, facts: Facts) -> ParentFlowRun | None:
+    """Answer what rules look at in the flow run that a task run is part of."""
     if kind is RunKind.FLOW_RUN or run.parent_id is None:
         return None
     parent = facts.runs[RunKind.FLOW_RUN][run.parent_id]

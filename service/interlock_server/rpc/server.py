@@ -29,6 +29,7 @@ from interlock_server.rpc.log_service import LogService
 from interlock_server.rpc.maintenance_service import MaintenanceService
 from interlock_server.rpc.migration_service import MigrationService
 from interlock_server.rpc.registration import generic_handler
+from interlock_server.rpc.run_heartbeat_service import RunHeartbeatService
 from interlock_server.rpc.server_service import ServerService
 from interlock_server.rpc.status import NotServingError
 from interlock_server.rpc.task_run_service import TaskRunService
@@ -135,6 +136,7 @@ class Server:
             "interlock.v1.FlowService": FlowService(engine),
             "interlock.v1.FlowRunService": FlowRunService(engine),
             "interlock.v1.TaskRunService": TaskRunService(engine),
+            "interlock.v1.RunHeartbeatService": RunHeartbeatService(engine),
             "interlock.v1.LogService": LogService(engine),
         }
         chain = interceptors(self._gate)

@@ -168,6 +168,11 @@ def _fill_state(message: pb.State, state: State) -> None:
         message.result.metadata_json = result.metadata or ""
 
 
+def to_state_type(type_: StateType) -> Any:
+    """Answer protobuf's number of a state type."""
+    return _TYPE_NUMBERS[type_]
+
+
 def to_state_or_none(state: State | None) -> pb.State | None:
     """Make protobuf's form of a state that may be missing."""
     return None if state is None else to_state(state)

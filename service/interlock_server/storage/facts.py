@@ -18,12 +18,14 @@ from interlock_server.storage.records import (
     Flow,
     FlowRun,
     FlowRunInput,
+    Heartbeat,
     LogChunk,
     LogHead,
     LogProducer,
     RunFacts,
     RunKind,
     TaskRun,
+    Term,
     Transition,
 )
 
@@ -74,6 +76,9 @@ class Needs:
         self.trackers_of: set[Id] = set()
         """Flow runs whose task runs in their parents, if they are subflows, may be changed."""
         self.cache_keys: set[str] = set()
+        self.heartbeats: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
+        """Runs whose heartbeats must be known; who changes them has locked the run."""
+        self.terms: set[str] = set()
         self.logs: set[Id] = set()
         self.log_producers: set[tuple[Id, Id]] = set()
 
@@ -105,6 +110,8 @@ class Facts:
         """Runs that are being pruned: only their pruning may still touch them."""
         self.cached: dict[str, State] = {}
         """By cache key: the newest COMPLETED state that has not expired."""
+        self.heartbeats: dict[RunKind, dict[Id, Heartbeat]] = {kind: {} for kind in RunKind}
+        self.terms: dict[str, Term] = {}
         self.log_heads: dict[Id, LogHead] = {}
         self.log_producers: dict[tuple[Id, Id], LogProducer] = {}
 
@@ -125,6 +132,13 @@ class Facts:
         self.new_transitions: dict[RunKind, list[Transition]] = {kind: [] for kind in RunKind}
         self.new_cache_entries: list[CacheEntry] = []
         self.new_flow_run_inputs: dict[tuple[Id, str], FlowRunInput] = {}
+        self.moved_heartbeats: dict[RunKind, dict[Id, Heartbeat]] = {kind: {} for kind in RunKind}
+        self.ended_heartbeats: dict[RunKind, set[Id]] = {kind: set() for kind in RunKind}
+        self.heartbeats_begin_again = False
+        """Whether all runs that are watched get one more timeout from now on."""
+        self.moved_terms: dict[str, Term] = {}
+        self.new_terms: set[str] = set()
+        """Those of the moved terms that were not there before this batch."""
         self.moved_log_heads: dict[Id, LogHead] = {}
         self.new_log_heads: set[Id] = set()
         """Those of the moved heads that were not there before this batch."""
@@ -242,6 +256,37 @@ class Facts:
         if entry.expiration is None or entry.expiration > self.now:
             self.cached[entry.cache_key] = state
         self.new_cache_entries.append(entry)
+
+    def beat(self, kind: RunKind, heartbeat: Heartbeat) -> None:
+        """Watch a run, or go on watching it."""
+        self.changes += 1
+        self.heartbeats[kind][heartbeat.run_id] = heartbeat
+        self.moved_heartbeats[kind][heartbeat.run_id] = heartbeat
+        self.ended_heartbeats[kind].discard(heartbeat.run_id)
+
+    def end_heartbeats(self, kind: RunKind, run_id: Id) -> None:
+        """Watch a run no more."""
+        self.changes += 1
+        self.heartbeats[kind].pop(run_id, None)
+        self.moved_heartbeats[kind].pop(run_id, None)
+        self.ended_heartbeats[kind].add(run_id)
+
+    def begin_heartbeats_again(self) -> None:
+        """Give all runs that are watched one more timeout: nobody could listen to them."""
+        self.changes += 1
+        self.heartbeats_begin_again = True
+        for kind in RunKind:
+            for run_id, heartbeat in self.heartbeats[kind].items():
+                extended = replace(heartbeat, deadline=self.now + heartbeat.timeout)
+                self.heartbeats[kind][run_id] = extended
+
+    def renew_term(self, term: Term) -> None:
+        """Begin a term, or go on with it."""
+        self.changes += 1
+        if term.name not in self.terms:
+            self.new_terms.add(term.name)
+        self.terms[term.name] = term
+        self.moved_terms[term.name] = term
 
     def append_log(self, head: LogHead, producer: LogProducer, chunk: LogChunk | None) -> None:
         """Add a chunk to a run's log; None notes just what the producer said."""

@@ -1,9 +1,9 @@
 """What a batch reads and writes, as steps that a dialect executes.
 
 The order of reading is the order of locking, the same for every batch: task runs, flow runs,
-flows, deployments, logs; within a table by id. Facts are read by statements that begin after the
-locks are held, since a statement that both locks and counts still sees the snapshot from before it
-waited. (A locked row itself is fresh: the database reads it again after the wait.)
+flows, deployments, terms, logs; within a table by id. Facts are read by statements that begin after
+the locks are held, since a statement that both locks and counts still sees the snapshot from before
+it waited. (A locked row itself is fresh: the database reads it again after the wait.)
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 from sqlalchemy import Table
 
 from interlock_server.rules.states import Id, Micros, State
-from interlock_server.storage import tables
+from interlock_server.storage import clock, tables
 from interlock_server.storage.facts import Facts, Needs
-from interlock_server.storage.records import LogHead, LogProducer, RunKind
+from interlock_server.storage.records import Heartbeat, LogHead, LogProducer, RunKind, Term
 from interlock_server.storage.rows import (
+    HEARTBEAT_TABLES,
     KEY_COLUMNS,
     MOVE_COLUMNS,
     RUN_TABLES,
@@ -153,8 +154,16 @@ class DeleteOlder:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class BeginAgain:
+    """Let the `deadline` of all rows be their `timeout` after `now`."""
+
+    table: Table
+    now: Micros
+
+
 Query = Select | WhichHave | Trackers | NewestCached | ReadClock
-Write = Insert | Upsert | Update | Delete | RememberDeleted | DeleteSome | DeleteOlder
+Write = Insert | Upsert | Update | Delete | RememberDeleted | DeleteSome | DeleteOlder | BeginAgain
 Loading = Generator[Query, list[Row], Facts]
 
 
@@ -195,6 +204,11 @@ def load(needs: Needs) -> Loading:
             sorted(needs.deployments_to_write),
             Lock.UPDATE,
         )
+    term_rows: list[Row] = []
+    if needs.terms:
+        columns = column_names(tables.term)
+        names = sorted(needs.terms)
+        term_rows = yield Select(tables.term, columns, ("name",), names, Lock.UPDATE)
     head_rows: list[Row] = []
     if needs.logs:
         head_rows = yield Select(
@@ -205,7 +219,7 @@ def load(needs: Needs) -> Loading:
             Lock.UPDATE,
         )
 
-    facts = Facts((yield ReadClock())[0][0])
+    facts = Facts((yield ReadClock())[0][0] + clock.skew())
     for row in flow_rows:
         flow = flow_of(row)
         facts.flows[flow.id] = flow
@@ -223,6 +237,9 @@ def load(needs: Needs) -> Loading:
     states = facts.states[RunKind.TASK_RUN]
     facts.cached = {key: states[id_] for key, id_ in cached.items() if id_ in states}
     yield from _read_deployments(needs, deployment_rows, facts)
+    for row in term_rows:
+        facts.terms[row[0]] = Term(*row)
+    yield from _read_heartbeats(needs, facts)
     for row in head_rows:
         facts.log_heads[row[0]] = LogHead(*row)
     yield from _read_logs(needs, facts)
@@ -305,6 +322,13 @@ def _read_deployments(
         facts.deployment_ids_by_key[deployment.flow_id, deployment.name] = deployment.id
 
 
+def _read_heartbeats(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
+    for kind, table in HEARTBEAT_TABLES.items():
+        if ids := sorted(needs.heartbeats[kind]):
+            for row in (yield Select(table, column_names(table), ("run_id",), ids)):
+                facts.heartbeats[kind][row[0]] = Heartbeat(*row)
+
+
 def _read_logs(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
     if needs.log_producers:
         found = yield Select(
@@ -354,9 +378,23 @@ def writes(facts: Facts) -> Iterator[Write]:
         yield Upsert(tables.flow_run_input, [astuple(given) for given in inputs.values()])
     if entries := facts.new_cache_entries:
         yield Insert(tables.task_run_cache, [astuple(entry) for entry in entries])
+    yield from _heartbeat_writes(facts)
     yield from _log_writes(facts)
     yield from _edits(facts)
     yield from _deletions(facts)
+
+
+def _heartbeat_writes(facts: Facts) -> Iterator[Write]:
+    for name, term in facts.moved_terms.items():
+        step = Insert if name in facts.new_terms else Upsert
+        yield step(tables.term, [astuple(term)])
+    for kind, table in HEARTBEAT_TABLES.items():
+        if facts.heartbeats_begin_again:
+            yield BeginAgain(table, facts.now)
+        if moved := facts.moved_heartbeats[kind]:
+            yield Upsert(table, [astuple(moved[id_]) for id_ in sorted(moved)])
+        if ended := facts.ended_heartbeats[kind]:
+            yield Delete(table, "run_id", sorted(ended))
 
 
 def _log_writes(facts: Facts) -> Iterator[Write]:

@@ -180,6 +180,30 @@ class Transition:
     """The run's version after the decision."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What is known of the life of a run that is watched by heartbeats."""
+
+    run_id: Id
+    attempt: int
+    """The run count of the attempt that the heartbeats are of."""
+    timeout: Micros
+    """How long it counts as alive after a heartbeat."""
+    heard: Micros
+    """When the last heartbeat came."""
+    deadline: Micros
+    """Until when it counts as alive: an outage of the service gives it one more timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Who of several servers does something, and when it last said so."""
+
+    name: str
+    holder: Id
+    renewed: Micros
+
+
 LEVELS = (10, 20, 30, 40, 50)
 """Where the classes of log levels begin: debug, info, warning, error, critical; below: trace."""
 

@@ -41,6 +41,10 @@ TRANSITION_TABLES = {
     RunKind.FLOW_RUN: tables.flow_run_transition,
     RunKind.TASK_RUN: tables.task_run_transition,
 }
+HEARTBEAT_TABLES = {
+    RunKind.FLOW_RUN: tables.flow_run_heartbeat,
+    RunKind.TASK_RUN: tables.task_run_heartbeat,
+}
 PARENT_COLUMNS = {RunKind.FLOW_RUN: "flow_id", RunKind.TASK_RUN: "flow_run_id"}
 KEY_COLUMNS = {
     RunKind.FLOW_RUN: ("flow_id", "idempotency_key"),

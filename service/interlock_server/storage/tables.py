@@ -112,8 +112,9 @@ def _run_columns() -> list[Column[object]]:
 
 
 def _deadline_index() -> Index:
+    # By type, since each type has a patience of its own, and a loop that looks for it.
     present = text("deadline IS NOT NULL")
-    return Index(None, "deadline", sqlite_where=present, postgresql_where=present)
+    return Index(None, "state_type", "deadline", sqlite_where=present, postgresql_where=present)
 
 
 def _event_columns() -> list[Column[object] | Index]:
@@ -250,6 +251,8 @@ def _heartbeat_table(run: Table) -> Table:
         # The run count of the attempt that the heartbeats are of.
         Column("attempt", Integer, nullable=False),
         _time("timeout"),
+        # When the last one came. An outage moves the deadline, not this.
+        _time("heard"),
         Column("deadline", BigInteger, nullable=False, index=True),
         info={"retention": WithItsRun()},
     )
@@ -257,6 +260,16 @@ def _heartbeat_table(run: Table) -> Table:
 
 flow_run_heartbeat = _heartbeat_table(flow_run)
 task_run_heartbeat = _heartbeat_table(task_run)
+
+term = Table(
+    "term",
+    metadata,
+    Column("name", Text, primary_key=True),
+    # The server session that does what the term is about, until others see that it is gone.
+    Column("holder", IdType, nullable=False),
+    _time("renewed"),
+    info={"retention": Kept("One row for each thing that one of several servers does.")},
+)
 
 flow_run_input = Table(
     "flow_run_input",

@@ -18,6 +18,7 @@ from interlock_server.storage.errors import (
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.plan import (
+    BeginAgain,
     Delete,
     DeleteOlder,
     DeleteSome,
@@ -202,5 +203,7 @@ class PostgresqlWriter:
                 await execute(
                     statements.delete_some(table, f"{column} < $1::bigint"), before, limit
                 )
+            case BeginAgain(table, now):
+                await execute(f"UPDATE {table.name} SET deadline = $1::bigint + timeout", now)
             case RememberDeleted(run_ids, deleted):
                 await execute(statements.REMEMBER_DELETED, run_ids, deleted)

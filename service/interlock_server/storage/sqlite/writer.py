@@ -19,6 +19,7 @@ from interlock_server.storage.errors import (
 )
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.plan import (
+    BeginAgain,
     Delete,
     DeleteOlder,
     DeleteSome,
@@ -222,6 +223,8 @@ def _write(connection: sqlite3.Connection, step: Write) -> None:
             )
         case DeleteOlder(table, column, before, limit):
             _delete_some(connection, table, f"{column} < ?", limit, [before])
+        case BeginAgain(table, now):
+            connection.execute(f"UPDATE {table.name} SET deadline = ? + timeout", (now,))
         case RememberDeleted(run_ids, deleted):
             runs = [(deleted, id_to_bytes(run_id)) for run_id in run_ids]
             for statement in statements.REMEMBER_DELETED:
