@@ -11,7 +11,7 @@ from tests.support import sqlite324
 from tests.support.needs import Unavailable, go_without
 from tests.support.postgresql import NEWEST, OLDEST, Postgresql
 from tests.support.postgresql.shared import OwnersServers, Servers, SharedServers
-from tests.support.servers import IN_MEMORY, ServerProcess
+from tests.support.servers import IN_MEMORY, QUIET, ServerProcess
 from tests.support.stubs import Stubs, connected
 
 # Whoever works on the code is to find new cases; whoever lands a change is not to be surprised.
@@ -71,35 +71,35 @@ def sqlite_324_environment() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def interlock_on_sqlite_file() -> Iterator[ServerProcess]:
     """A server on a SQLite database in a file."""
-    with ServerProcess() as server:
+    with ServerProcess(environment=QUIET) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def interlock_on_sqlite_memory() -> Iterator[ServerProcess]:
     """A server on a SQLite database in its memory."""
-    with ServerProcess(IN_MEMORY) as server:
+    with ServerProcess(IN_MEMORY, environment=QUIET) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def interlock_on_sqlite_324(sqlite_324_environment: dict[str, str]) -> Iterator[ServerProcess]:
     """A server on the oldest supported SQLite, with its database in a file."""
-    with ServerProcess(environment=sqlite_324_environment) as server:
+    with ServerProcess(environment=sqlite_324_environment | QUIET) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def interlock_on_postgresql_13(postgresql_13: Postgresql) -> Iterator[ServerProcess]:
     """A server on a database of its own in the oldest supported PostgreSQL."""
-    with postgresql_13.database() as url, ServerProcess(url) as server:
+    with postgresql_13.database() as url, ServerProcess(url, environment=QUIET) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def interlock_on_postgresql_18(postgresql_18: Postgresql) -> Iterator[ServerProcess]:
     """A server on a database of its own in the newest supported PostgreSQL."""
-    with postgresql_18.database() as url, ServerProcess(url) as server:
+    with postgresql_18.database() as url, ServerProcess(url, environment=QUIET) as server:
         yield server
 
 
@@ -108,7 +108,10 @@ def interlock_on_postgresql_18(postgresql_18: Postgresql) -> Iterator[ServerProc
     params=["sqlite_file", "sqlite_memory", "sqlite_324", "postgresql_13", "postgresql_18"],
 )
 def dialect_server(request: pytest.FixtureRequest) -> ServerProcess:
-    """One server a dialect, which all tests of a worker share: don't stop it, expect other data."""
+    """One server a dialect, which all tests of a worker share: don't stop it, expect other data.
+
+    Its loops rest: no run changes but by what a test does.
+    """
     server: ServerProcess = request.getfixturevalue(f"interlock_on_{request.param}")
     return server
 

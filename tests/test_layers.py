@@ -19,7 +19,8 @@ MAY_IMPORT = {
     },
     # Read by the command line, which hands down what the layers below need.
     "configuration": {"settings", "storage"},
-    "settings": {"storage"},
+    # Defaults stand where what they mean is.
+    "settings": {"storage", "rules"},
     "rpc": {"background", "core", "storage", "rules"},
     "background": {"core", "storage", "rules"},
     "core": {"storage", "rules"},

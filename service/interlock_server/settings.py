@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from interlock_server.rules.overdue import PATIENCE, Patience
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.tls import TlsMode, TlsOptions
 
@@ -24,6 +25,7 @@ GRACE = 15.0
 should take, shorter than supervisors wait before they kill (systemd 90 s, Kubernetes 30 s)."""
 
 _DATABASE = DatabaseOptions()
+_MICROS = 1_000_000
 
 
 def _usable_url(text: str) -> str:
@@ -110,6 +112,30 @@ class Settings(BaseSettings):
         "Server",
         "Seconds that running calls have to end by themselves once the server is told to stop.",
         default=GRACE,
+    )
+
+    loops: bool = _setting(
+        "Loops",
+        "Whether this server may run the loops: dead runs, late runs, pauses that are over, what "
+        "is being cancelled. Of several servers on one database, one runs them at a time.",
+        default=True,
+    )
+    loops_period: Annotated[Seconds, Field(ge=0.1)] = _setting(
+        "Loops",
+        "Seconds after which each loop looks for what is due, if nothing has woken it before. "
+        "Where the loops were away for two of them, or the clock was set, runs that are watched "
+        "by heartbeats get one more timeout.",
+        default=5.0,
+    )
+    loops_late_after: Seconds = _setting(
+        "Loops",
+        "Seconds after its time from which a run that nobody has taken is marked Late.",
+        default=PATIENCE.late / _MICROS,
+    )
+    loops_cancelling_timeout: Seconds = _setting(
+        "Loops",
+        "Seconds after which a run that was told to stop counts as stopped.",
+        default=PATIENCE.cancelling / _MICROS,
     )
 
     database_connection_url: DatabaseUrl = _setting(
@@ -239,6 +265,14 @@ class Settings(BaseSettings):
                 cert_file=self.database_tls_cert_file,
                 key_file=self.database_tls_key_file,
             ),
+        )
+
+    @property
+    def patience(self) -> Patience:
+        """How long states may last before the service changes them."""
+        return Patience(
+            late=round(self.loops_late_after * _MICROS),
+            cancelling=round(self.loops_cancelling_timeout * _MICROS),
         )
 
     @property

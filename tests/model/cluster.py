@@ -15,7 +15,7 @@ from interlock_server.storage import failpoints
 from tests.model.commands import Command
 from tests.model.wire import Seen
 from tests.support.postgresql import ports
-from tests.support.servers import ServerProcess
+from tests.support.servers import QUIET, ServerProcess
 from tests.support.stubs import Stubs, connected
 
 _T = TypeVar("_T")
@@ -123,7 +123,9 @@ class _Member:
 
     def _start(self, environment: dict[str, str] | None = None) -> None:
         opened = self._all_that_is_open
-        process = ServerProcess(self._url, port=self._port, environment=environment)
+        # The model knows nothing of time: its servers do nothing by themselves.
+        settings = QUIET | (environment or {})
+        process = ServerProcess(self._url, port=self._port, environment=settings)
         self._process = opened.enter_context(process)
         target = process.target
         self._clients = [opened.enter_context(connected(target)) for _ in range(CLIENTS)]

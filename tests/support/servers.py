@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
+import pytest
 from interlock_server.rpc.server import Addresses, Server
 from interlock_server.storage.dialects import open_database
 
@@ -32,6 +33,10 @@ _POLL = 0.01
 
 IN_MEMORY = "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
 """The URL of a database in the server's memory, gone with the process."""
+
+
+QUIET = {"INTERLOCK_LOOPS": "false"}
+"""The environment of a server that does nothing by itself: nothing becomes late, or crashes."""
 
 
 def sqlite_url(file: Path) -> str:
@@ -210,6 +215,25 @@ class ServerProcess:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
         self._process = None
+
+
+@contextmanager
+def server_on(
+    request: pytest.FixtureRequest, database: str, environment: Mapping[str, str]
+) -> Iterator[ServerProcess]:
+    """A server with settings of its own, on a database of its own, such as `postgresql_13`."""
+    if database.startswith("postgresql"):
+        with (
+            request.getfixturevalue(database).database() as url,
+            ServerProcess(url, environment=environment) as server,
+        ):
+            yield server
+        return
+    url = IN_MEMORY if database == "sqlite_memory" else None
+    if database == "sqlite_324":
+        environment = request.getfixturevalue("sqlite_324_environment") | environment
+    with ServerProcess(url, environment=environment) as server:
+        yield server
 
 
 @asynccontextmanager

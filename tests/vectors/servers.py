@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.support.servers import ServerProcess
+from tests.support.servers import QUIET, ServerProcess
 from tests.support.stubs import Stubs, connected
 
 
@@ -21,5 +21,8 @@ class Quiet:
 @contextmanager
 def quiet_server(database_url: str | None = None) -> Iterator[Quiet]:
     """A server whose loops change no run, on a SQLite database of its own unless told otherwise."""
-    with ServerProcess(database_url) as server, connected(server.target) as stubs:
+    with (
+        ServerProcess(database_url, environment=QUIET) as server,
+        connected(server.target) as stubs,
+    ):
         yield Quiet(stubs, server.database_url)

@@ -30,6 +30,7 @@ OPEN_FLAG = "--open-to-network-without-encryption-or-login"
     cls=LazyGroup,
     listed={
         "database": Listed("interlock_server.cli.database:database", "Look after the database."),
+        "loops": Listed("interlock_server.cli.loops:loops", "Show what it does by itself."),
     },
 )
 def server() -> None:
@@ -93,6 +94,7 @@ def _run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    from interlock_server.background.loops import LoopOptions
     from interlock_server.rpc.server import Addresses, CanNotListenError, Server
     from interlock_server.rpc.server_service import VERSION
     from interlock_server.storage.dialects import open_database
@@ -107,7 +109,12 @@ async def _serve(settings: Settings) -> int:
     except UnusableDatabaseError as error:
         return _refuse(error)
     addresses = Addresses(settings.host, settings.port, settings.admin_socket_path)
-    running = Server(database, addresses, grace=settings.shutdown_grace)
+    running = Server(
+        database,
+        addresses,
+        grace=settings.shutdown_grace,
+        loops=LoopOptions(settings.loops, settings.loops_period, settings.patience),
+    )
     try:
         port = await running.start()
     except (UnusableDatabaseError, CanNotListenError) as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from interlock_server.core.input_checks import InputChecks
 from interlock_server.core.signals import Signals
 from interlock_server.storage.database import Database
+from interlock_server.storage.facts import Facts
 from interlock_server.storage.pipeline import Pipeline
 
 
@@ -16,10 +18,19 @@ class Engine:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.signals = Signals()
-        self.pipeline = Pipeline(database, self.signals.committed)
+        self._listeners: list[Callable[[Facts], None]] = [self.signals.committed]
+        self.pipeline = Pipeline(database, self._committed)
         self.input_checks = InputChecks()
         self.draining = asyncio.Event()
         """Set when the server goes away: long streams end."""
+
+    def on_commit(self, listener: Callable[[Facts], None]) -> None:
+        """Have a function told of each batch that this process commits. It must be quick."""
+        self._listeners.append(listener)
+
+    def _committed(self, facts: Facts) -> None:
+        for listener in self._listeners:
+            listener(facts)
 
     def start(self) -> None:
         """Take calls. May be called twice."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from interlock.ids import uuid7
+
 from interlock_server.rules.states import Id, Micros
 from interlock_server.storage.commands import CommandClass
 from interlock_server.storage.facts import Facts, Needs
@@ -41,6 +43,11 @@ class Session:
 
     holder: Id
     tick: Micros
+
+    @classmethod
+    def begin(cls, tick: Micros) -> Session:
+        """Make the session of a server that starts."""
+        return cls(uuid7(), tick)
 
     def may_act(self, facts: Facts) -> bool:
         """Answer whether the term is this session's, and time went evenly since its last tick."""

@@ -12,6 +12,8 @@ from interlock import log_columns
 from interlock.admin.v1 import maintenance_pb2 as pb
 from interlock.v1.log_pb2 import LogColumns
 
+from interlock_server.background.loop import LoopReport
+from interlock_server.background.loops import Loops
 from interlock_server.core.checks import MAX_EXAMPLES, Contents
 from interlock_server.core.errors import InvalidArgumentError
 from interlock_server.core.maintenance import Maintenance
@@ -20,15 +22,18 @@ from interlock_server.rpc import fields, log_records
 from interlock_server.rpc.calls import Context
 from interlock_server.rules.states import Micros
 
-MIN_PRUNED_AGE: Micros = 60 * 60 * 1_000_000
+_MICROS = 1_000_000
+MIN_PRUNED_AGE: Micros = 60 * 60 * _MICROS
 """Younger runs are not pruned: someone may still look at them, or try them again."""
 
 
 class MaintenanceService:
     """Keeps the database in health; see `protos/interlock/admin/v1/maintenance.proto`."""
 
-    def __init__(self, maintenance: Maintenance) -> None:
+    def __init__(self, maintenance: Maintenance, loops: Loops | None = None) -> None:
+        """`loops` are those of this process, if it is a server's."""
         self._maintenance = maintenance
+        self._loops = loops
 
     async def Backup(  # noqa: N802
         self, request: pb.BackupRequest, context: Context
@@ -108,6 +113,17 @@ class MaintenanceService:
             async for deleted in parts:
                 yield pb.PruneResponse(deleted=_to_counts(deleted), total=total)
 
+    async def ListLoops(  # noqa: N802
+        self, request: pb.ListLoopsRequest, context: Context
+    ) -> pb.ListLoopsResponse:
+        """Tell what the loops of this server do."""
+        if self._loops is None:
+            return pb.ListLoopsResponse()
+        return pb.ListLoopsResponse(
+            loops=[_to_loop(report) for report in self._loops.reports()],
+            running=self._loops.term.held,
+        )
+
 
 _MAX_PATH_BYTES = 4096
 
@@ -118,6 +134,18 @@ def _to_counts(pruned: Pruned) -> pb.PruneCounts:
         task_runs=pruned.task_runs,
         log_chunks=pruned.log_chunks,
         tombstones=pruned.tombstones,
+    )
+
+
+def _to_loop(report: LoopReport) -> pb.Loop:
+    return pb.Loop(
+        name=report.name,
+        period=fields.to_duration(round(report.period * _MICROS)),
+        look_time=fields.to_timestamp_or_none(report.last_look),
+        looks=report.looks,
+        done_time=fields.to_timestamp_or_none(report.last_done),
+        done=report.done,
+        error=report.last_error,
     )
 
 

@@ -17,6 +17,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from interlock_server.background.health import HealthLoop, Problem
+from interlock_server.background.loops import LoopOptions, Loops
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError
 from interlock_server.core.maintenance import Maintenance
@@ -71,11 +72,19 @@ class Addresses:
 class Server:
     """One server process: the data services, and the admin services on a socket of their own."""
 
-    def __init__(self, database: Database, addresses: Addresses, *, grace: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        addresses: Addresses,
+        *,
+        grace: float,
+        loops: LoopOptions | None = None,
+    ) -> None:
         """`grace` is how long, in seconds, running calls have to end when the server stops."""
         self._grace = grace
         self._addresses = addresses
         self._engine = Engine(database)
+        self._loops = Loops(self._engine, loops or LoopOptions())
         self._schema = Schema(database, self._step_aside)
         self._gate = Gate()
         self._health = health_aio.HealthServicer()
@@ -159,7 +168,7 @@ class Server:
             "interlock.admin.v1.MigrationService": MigrationService(
                 self._schema, self._health_loop.look
             ),
-            "interlock.admin.v1.MaintenanceService": MaintenanceService(maintenance),
+            "interlock.admin.v1.MaintenanceService": MaintenanceService(maintenance, self._loops),
         }
         chain = interceptors(Gate())
         self._admin.add_generic_rpc_handlers(
@@ -224,17 +233,20 @@ class Server:
         if problem is None:
             self._gate.why = None
             self._engine.start()
+            self._loops.start()
         else:
             self._gate.why = NotServingError(problem.reason, problem.message)
+            await self._loops.stop()
         for name in ("", *self._service_names):
             await self._health.set(name, serving)
 
     async def stop(self) -> None:
-        """Drain and end: health first, then long streams, then calls, then the database.
+        """Drain and end: health first, then loops, long streams, then calls, then the database.
 
         Also for a server whose start has failed.
         """
         await self._health_loop.stop()
+        await self._loops.stop()
         await self._health.enter_graceful_shutdown()
         self._engine.drain()
         await asyncio.gather(self._data.stop(self._grace), self._admin.stop(self._grace))

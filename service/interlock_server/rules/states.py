@@ -108,7 +108,8 @@ def deadline(state: State | None) -> Micros | None:
     """Answer when the service has to look at a state that nobody changes, None for never.
 
     What is scheduled is looked at once it is due, a pause when its time is over, and what is being
-    cancelled from its beginning; how much patience is added is the looker's.
+    cancelled from its beginning; how much patience is added is the looker's. What was cancelled is
+    looked at once, since what is part of it is to be cancelled, too.
     """
     if state is None:
         return None
@@ -118,6 +119,6 @@ def deadline(state: State | None) -> Micros | None:
             return state.timestamp if due is None else due
         case StateType.PAUSED:
             return state.details.pause_timeout
-        case StateType.CANCELLING:
+        case StateType.CANCELLING | StateType.CANCELLED:
             return state.timestamp
     return None

@@ -10,6 +10,7 @@ import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -297,3 +298,88 @@ class PruneResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["deleted", b"deleted", "total", b"total"]) -> None: ...
 
 Global___PruneResponse: typing_extensions.TypeAlias = PruneResponse
+
+@typing.final
+class ListLoopsRequest(google.protobuf.message.Message):
+    """Asks what the loops do."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListLoopsRequest: typing_extensions.TypeAlias = ListLoopsRequest
+
+@typing.final
+class Loop(google.protobuf.message.Message):
+    """One loop of this server, since the server started."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    PERIOD_FIELD_NUMBER: builtins.int
+    LOOK_TIME_FIELD_NUMBER: builtins.int
+    LOOKS_FIELD_NUMBER: builtins.int
+    DONE_TIME_FIELD_NUMBER: builtins.int
+    DONE_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """What it looks for, such as `late runs`."""
+    looks: builtins.int
+    """How often it has looked."""
+    done: builtins.int
+    """How many things it has done: runs that it moved."""
+    error: builtins.str
+    """What went wrong when it looked last; empty: nothing. It goes on, and looks again."""
+    @property
+    def period(self) -> google.protobuf.duration_pb2.Duration:
+        """After how long it looks in any case. What it knows to be due it does at its time."""
+
+    @property
+    def look_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it looked last; unset: not yet."""
+
+    @property
+    def done_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it last found something to do; unset: not yet."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        period: google.protobuf.duration_pb2.Duration | None = ...,
+        look_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        looks: builtins.int = ...,
+        done_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        done: builtins.int = ...,
+        error: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["done_time", b"done_time", "look_time", b"look_time", "period", b"period"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["done", b"done", "done_time", b"done_time", "error", b"error", "look_time", b"look_time", "looks", b"looks", "name", b"name", "period", b"period"]) -> None: ...
+
+Global___Loop: typing_extensions.TypeAlias = Loop
+
+@typing.final
+class ListLoopsResponse(google.protobuf.message.Message):
+    """What the loops do."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LOOPS_FIELD_NUMBER: builtins.int
+    RUNNING_FIELD_NUMBER: builtins.int
+    running: builtins.bool
+    """Whether this server is the one whose loops run now."""
+    @property
+    def loops(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Loop]:
+        """The loops."""
+
+    def __init__(
+        self,
+        *,
+        loops: collections.abc.Iterable[Global___Loop] | None = ...,
+        running: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["loops", b"loops", "running", b"running"]) -> None: ...
+
+Global___ListLoopsResponse: typing_extensions.TypeAlias = ListLoopsResponse

@@ -28,9 +28,9 @@ if _version_not_supported:
 class MaintenanceServiceStub(object):
     """Keeps the database in good health. One call of a kind that changes or copies runs at a time.
 
-    Each call is a stream of progress, which ends when the work is done; a caller that goes away
-    breaks it off. Errors of all: ABORTED `MAINTENANCE_RUNNING` while another one runs; UNAVAILABLE
-    where the database can not be used now.
+    Each call that takes long is a stream of progress, which ends when the work is done; a caller that
+    goes away breaks it off. Errors of those: ABORTED `MAINTENANCE_RUNNING` while another one runs;
+    UNAVAILABLE where the database can not be used now.
     """
 
     def __init__(self, channel):
@@ -59,14 +59,19 @@ class MaintenanceServiceStub(object):
                 request_serializer=interlock_dot_admin_dot_v1_dot_maintenance__pb2.PruneRequest.SerializeToString,
                 response_deserializer=interlock_dot_admin_dot_v1_dot_maintenance__pb2.PruneResponse.FromString,
                 _registered_method=True)
+        self.ListLoops = channel.unary_unary(
+                '/interlock.admin.v1.MaintenanceService/ListLoops',
+                request_serializer=interlock_dot_admin_dot_v1_dot_maintenance__pb2.ListLoopsRequest.SerializeToString,
+                response_deserializer=interlock_dot_admin_dot_v1_dot_maintenance__pb2.ListLoopsResponse.FromString,
+                _registered_method=True)
 
 
 class MaintenanceServiceServicer(object):
     """Keeps the database in good health. One call of a kind that changes or copies runs at a time.
 
-    Each call is a stream of progress, which ends when the work is done; a caller that goes away
-    breaks it off. Errors of all: ABORTED `MAINTENANCE_RUNNING` while another one runs; UNAVAILABLE
-    where the database can not be used now.
+    Each call that takes long is a stream of progress, which ends when the work is done; a caller that
+    goes away breaks it off. Errors of those: ABORTED `MAINTENANCE_RUNNING` while another one runs;
+    UNAVAILABLE where the database can not be used now.
     """
 
     def Backup(self, request, context):
@@ -112,6 +117,14 @@ class MaintenanceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLoops(self, request, context):
+        """Tells what the loops of this server do: those who look for dead and late runs, for pauses that
+        are over, and for what is being cancelled. Of several servers on one database one runs them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MaintenanceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -135,6 +148,11 @@ def add_MaintenanceServiceServicer_to_server(servicer, server):
                     request_deserializer=interlock_dot_admin_dot_v1_dot_maintenance__pb2.PruneRequest.FromString,
                     response_serializer=interlock_dot_admin_dot_v1_dot_maintenance__pb2.PruneResponse.SerializeToString,
             ),
+            'ListLoops': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLoops,
+                    request_deserializer=interlock_dot_admin_dot_v1_dot_maintenance__pb2.ListLoopsRequest.FromString,
+                    response_serializer=interlock_dot_admin_dot_v1_dot_maintenance__pb2.ListLoopsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'interlock.admin.v1.MaintenanceService', rpc_method_handlers)
@@ -146,9 +164,9 @@ def add_MaintenanceServiceServicer_to_server(servicer, server):
 class MaintenanceService(object):
     """Keeps the database in good health. One call of a kind that changes or copies runs at a time.
 
-    Each call is a stream of progress, which ends when the work is done; a caller that goes away
-    breaks it off. Errors of all: ABORTED `MAINTENANCE_RUNNING` while another one runs; UNAVAILABLE
-    where the database can not be used now.
+    Each call that takes long is a stream of progress, which ends when the work is done; a caller that
+    goes away breaks it off. Errors of those: ABORTED `MAINTENANCE_RUNNING` while another one runs;
+    UNAVAILABLE where the database can not be used now.
     """
 
     @staticmethod
@@ -249,6 +267,33 @@ class MaintenanceService(object):
             '/interlock.admin.v1.MaintenanceService/Prune',
             interlock_dot_admin_dot_v1_dot_maintenance__pb2.PruneRequest.SerializeToString,
             interlock_dot_admin_dot_v1_dot_maintenance__pb2.PruneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLoops(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.admin.v1.MaintenanceService/ListLoops',
+            interlock_dot_admin_dot_v1_dot_maintenance__pb2.ListLoopsRequest.SerializeToString,
+            interlock_dot_admin_dot_v1_dot_maintenance__pb2.ListLoopsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,12 +89,28 @@ _MaintenanceServicePruneType = typing_extensions.TypeVar(
     ],
 )
 
-class MaintenanceServiceStub(typing.Generic[_MaintenanceServiceBackupType, _MaintenanceServiceVacuumType, _MaintenanceServiceCheckType, _MaintenanceServicePruneType]):
+_MaintenanceServiceListLoopsType = typing_extensions.TypeVar(
+    '_MaintenanceServiceListLoopsType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.admin.v1.maintenance_pb2.ListLoopsRequest,
+        interlock.admin.v1.maintenance_pb2.ListLoopsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.admin.v1.maintenance_pb2.ListLoopsRequest,
+        interlock.admin.v1.maintenance_pb2.ListLoopsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.admin.v1.maintenance_pb2.ListLoopsRequest,
+        interlock.admin.v1.maintenance_pb2.ListLoopsResponse,
+    ],
+)
+
+class MaintenanceServiceStub(typing.Generic[_MaintenanceServiceBackupType, _MaintenanceServiceVacuumType, _MaintenanceServiceCheckType, _MaintenanceServicePruneType, _MaintenanceServiceListLoopsType]):
     """Keeps the database in good health. One call of a kind that changes or copies runs at a time.
 
-    Each call is a stream of progress, which ends when the work is done; a caller that goes away
-    breaks it off. Errors of all: ABORTED `MAINTENANCE_RUNNING` while another one runs; UNAVAILABLE
-    where the database can not be used now.
+    Each call that takes long is a stream of progress, which ends when the work is done; a caller that
+    goes away breaks it off. Errors of those: ABORTED `MAINTENANCE_RUNNING` while another one runs;
+    UNAVAILABLE where the database can not be used now.
     """
 
     @typing.overload
@@ -115,6 +131,10 @@ class MaintenanceServiceStub(typing.Generic[_MaintenanceServiceBackupType, _Main
             interlock.admin.v1.maintenance_pb2.PruneRequest,
             interlock.admin.v1.maintenance_pb2.PruneResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.admin.v1.maintenance_pb2.ListLoopsRequest,
+            interlock.admin.v1.maintenance_pb2.ListLoopsResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -134,6 +154,10 @@ class MaintenanceServiceStub(typing.Generic[_MaintenanceServiceBackupType, _Main
         grpc.aio.UnaryStreamMultiCallable[
             interlock.admin.v1.maintenance_pb2.PruneRequest,
             interlock.admin.v1.maintenance_pb2.PruneResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.admin.v1.maintenance_pb2.ListLoopsRequest,
+            interlock.admin.v1.maintenance_pb2.ListLoopsResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -168,6 +192,11 @@ class MaintenanceServiceStub(typing.Generic[_MaintenanceServiceBackupType, _Main
     Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `SCHEMA_NOT_SERVABLE`.
     """
 
+    ListLoops: _MaintenanceServiceListLoopsType
+    """Tells what the loops of this server do: those who look for dead and late runs, for pauses that
+    are over, and for what is being cancelled. Of several servers on one database one runs them.
+    """
+
 MaintenanceServiceAsyncStub: typing_extensions.TypeAlias = MaintenanceServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         interlock.admin.v1.maintenance_pb2.BackupRequest,
@@ -185,14 +214,18 @@ MaintenanceServiceAsyncStub: typing_extensions.TypeAlias = MaintenanceServiceStu
         interlock.admin.v1.maintenance_pb2.PruneRequest,
         interlock.admin.v1.maintenance_pb2.PruneResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.admin.v1.maintenance_pb2.ListLoopsRequest,
+        interlock.admin.v1.maintenance_pb2.ListLoopsResponse,
+    ],
 ]
 
 class MaintenanceServiceServicer(metaclass=abc.ABCMeta):
     """Keeps the database in good health. One call of a kind that changes or copies runs at a time.
 
-    Each call is a stream of progress, which ends when the work is done; a caller that goes away
-    breaks it off. Errors of all: ABORTED `MAINTENANCE_RUNNING` while another one runs; UNAVAILABLE
-    where the database can not be used now.
+    Each call that takes long is a stream of progress, which ends when the work is done; a caller that
+    goes away breaks it off. Errors of those: ABORTED `MAINTENANCE_RUNNING` while another one runs;
+    UNAVAILABLE where the database can not be used now.
     """
 
     @abc.abstractmethod
@@ -244,6 +277,16 @@ class MaintenanceServiceServicer(metaclass=abc.ABCMeta):
         turn between them. Broken off it leaves no run half: call it again.
 
         Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `SCHEMA_NOT_SERVABLE`.
+        """
+
+    @abc.abstractmethod
+    def ListLoops(
+        self,
+        request: interlock.admin.v1.maintenance_pb2.ListLoopsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.admin.v1.maintenance_pb2.ListLoopsResponse, collections.abc.Awaitable[interlock.admin.v1.maintenance_pb2.ListLoopsResponse]]:
+        """Tells what the loops of this server do: those who look for dead and late runs, for pauses that
+        are over, and for what is being cancelled. Of several servers on one database one runs them.
         """
 
 def add_MaintenanceServiceServicer_to_server(servicer: MaintenanceServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
