@@ -62,6 +62,10 @@ def create_task(**content: Any) -> task_run_pb2.CreateTaskRunRequest:
     return task_run_pb2.CreateTaskRunRequest(**{"task_key": unique("task"), **content})
 
 
+def pause(there: Specimens, **content: Any) -> flow_run_pb2.FlowRunServicePauseRequest:
+    return flow_run_pb2.FlowRunServicePauseRequest(flow_run_id=there.flow_run, **content)
+
+
 def set_state(run_id: str, **state: Any) -> flow_run_pb2.FlowRunServiceSetStateRequest:
     request = flow_run_pb2.FlowRunServiceSetStateRequest()
     request.proposal.run_id = run_id
@@ -331,6 +335,43 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
     "heartbeat for more than a day": (
         "heartbeats[0].timeout",
         lambda it: send(beat("flow_run", it.flow_run, 1, timeout=86_400.001)),
+    ),
+    # --- steering ---
+    "pause without a run": ("flow_run_id", lambda it: flow_run_pb2.FlowRunServicePauseRequest()),
+    "malformed proposal id": (
+        "proposal_id",
+        lambda it: flow_run_pb2.FlowRunServiceCancelRequest(
+            flow_run_id=it.flow_run, proposal_id="x"
+        ),
+    ),
+    "negative pause": ("timeout", lambda it: pause(it, timeout={"seconds": -1})),
+    "pause of 11 years": ("timeout", lambda it: pause(it, timeout={"seconds": 11 * 366 * 86_400})),
+    "key of a pause of 501 bytes": ("pause_key", lambda it: pause(it, pause_key="x" * 501)),
+    "schema that is no JSON": ("input_schema_json", lambda it: pause(it, input_schema_json="{")),
+    "schema of 64 KiB and one": (
+        "input_schema_json",
+        lambda it: pause(it, input_schema_json="true".ljust(64 * 1024 + 1)),
+    ),
+    "schema with a pattern that is none": (
+        "input_schema_json",
+        lambda it: pause(it, input_schema_json='{"pattern": "("}'),
+    ),
+    "negative version": ("expected_version", lambda it: pause(it, expected_version=-1)),
+    "input that is no JSON": (
+        "input_json",
+        lambda it: flow_run_pb2.FlowRunServiceResumeRequest(
+            flow_run_id=it.flow_run, input_json="yes"
+        ),
+    ),
+    "input of 256 KiB and one": (
+        "input_json",
+        lambda it: flow_run_pb2.FlowRunServiceResumeRequest(
+            flow_run_id=it.flow_run, input_json="1".ljust(256 * 1024 + 1)
+        ),
+    ),
+    "input of no key": (
+        "pause_key",
+        lambda it: flow_run_pb2.GetFlowRunInputRequest(flow_run_id=it.flow_run),
     ),
     # --- page tokens ---
     "foreign token": ("page_token", lambda it: flow_pb2.ListFlowsRequest(page_token="abc")),

@@ -23,7 +23,7 @@ from interlock_server.rules.states import (
 
 _SECOND = 1_000_000
 _SPANS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
-_QUOTED_CHARACTERS = 300
+_QUOTED_CHARACTERS, _SCHEMA_CHARACTERS = 300, 4_000
 
 
 # --- what is known --------------------------------------------------------------------------------
@@ -294,10 +294,11 @@ def _paused(run: Circumstances, state: State) -> Iterator[Cause]:
     )
     if details.input_schema is not None:
         key = f" under the key {details.pause_key}" if details.pause_key else ""
+        schema = _cut(details.input_schema, _SCHEMA_CHARACTERS)
         yield Cause(
             "INPUT_AWAITED",
             f"It waits for input{key}.",
-            f"The input is JSON that meets this schema: {_cut(details.input_schema)}",
+            f"The input is JSON that meets this schema: {schema}",
             over,
         )
 
@@ -421,8 +422,8 @@ def _because(state: State) -> str:
     return f": {message}" if message.endswith((".", "!", "?")) else f": {message}."
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _QUOTED_CHARACTERS else f"{text[: _QUOTED_CHARACTERS - 3]}..."
+def _cut(text: str, most: int = _QUOTED_CHARACTERS) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _lower(text: str) -> str:
