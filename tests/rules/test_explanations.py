@@ -6,15 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from interlock_server.rules.explanations import (
-    Cause,
+from interlock_server.rules.circumstances import (
     Circumstances,
     Heartbeat,
     Refused,
     Relative,
     Written,
-    explain,
 )
+from interlock_server.rules.explanations import Cause, explain
 from interlock_server.rules.frame import Verdict
 from interlock_server.rules.runs import Progress, RetryPolicy, RetryType
 from interlock_server.rules.states import State, StateType
@@ -274,6 +273,21 @@ ROWS: list[tuple[Circumstances, list[Cause]]] = [
                 "It was told to stop 10 seconds ago by ada: too slow.",
                 "It ends when what carries it says that it has stopped.",
             )
+        ],
+    ),
+    (
+        run(S.CANCELLING, heartbeat=Heartbeat(NOW - MINUTE, NOW - SECOND)),
+        [
+            Cause(
+                "CANCELLING",
+                "It was told to stop 10 seconds ago.",
+                "It ends when what carries it says that it has stopped.",
+            ),
+            Cause(
+                "HEARTBEATS_CEASED",
+                "Its last heartbeat came 1 minute ago: it counts as dead.",
+                "The service is about to end it.",
+            ),
         ],
     ),
     (

@@ -6,10 +6,11 @@ Nothing here decides anything. Each cause says first what is, then what would ch
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from interlock_server.rules.circumstances import Circumstances, Refused, Written
 from interlock_server.rules.frame import Verdict
-from interlock_server.rules.runs import FRESH, NEVER, Progress, RetryPolicy, RetryType
+from interlock_server.rules.runs import RetryType
 from interlock_server.rules.states import (
     AWAITING_RETRY,
     CACHED,
@@ -24,75 +25,6 @@ from interlock_server.rules.states import (
 _SECOND = 1_000_000
 _SPANS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _QUOTED_CHARACTERS, _SCHEMA_CHARACTERS = 300, 4_000
-
-
-# --- what is known --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """How the run's state came to be: the line of its history."""
-
-    verdict: Verdict
-    rule: str = ""
-    reason: str = ""
-    explanation: str = ""
-    proposed_by: str = ""
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A proposal that changed nothing."""
-
-    decided: Micros
-    proposed_name: str
-    verdict: Verdict
-    reason: str
-    explanation: str
-    proposed_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """That a run is watched: when its last heartbeat came, and when it counts as dead."""
-
-    last: Micros
-    deadline: Micros
-
-
-@dataclass(frozen=True, slots=True)
-class Relative:
-    """Another run that has to do with this one."""
-
-    id: Id
-    name: str
-    state: State | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Circumstances:
-    """All that an explanation is made of."""
-
-    id: Id
-    state: State | None
-    now: Micros
-    is_task_run: bool = False
-    progress: Progress = FRESH
-    retry: RetryPolicy = NEVER
-    created: Micros = 0
-    written: Written | None = None
-    refused: tuple[Refused, ...] = ()
-    """Proposals that were refused in this state, the newest first."""
-    heartbeat: Heartbeat | None = None
-    flow_run: Relative | None = None
-    """Task runs: the flow run that it is part of."""
-    failed_task_runs: tuple[Relative, ...] = ()
-    """Flow runs: the first of its task runs that failed or crashed."""
-    more_failed: bool = False
-    """Flow runs: whether there are more of these."""
-    cached_from: Id | None = None
-    """Task runs that are Cached: the one that computed the result."""
 
 
 # --- what is said ---------------------------------------------------------------------------------
@@ -118,7 +50,7 @@ class Explanation:
     """The causes, the most important first; the summary is what the first one says."""
 
     summary: str
-    causes: tuple[Cause, ...] = field(default=())
+    causes: tuple[Cause, ...]
 
 
 def explain(run: Circumstances) -> Explanation:
@@ -240,14 +172,20 @@ def _running(run: Circumstances, state: State) -> Iterator[Cause]:
         f"It has been running for {_span(run.now - state.timestamp)}.",
         f"This is run number {count}." if count > 1 else "",
     )
-    beat = run.heartbeat
-    if beat is None:
+    if run.heartbeat is None:
         yield Cause(
             "NO_HEARTBEATS",
             "It sends no heartbeats.",
             "If its process dies, nobody will notice by themselves.",
         )
-    elif beat.deadline > run.now:
+    yield from _heartbeats(run)
+
+
+def _heartbeats(run: Circumstances) -> Iterator[Cause]:
+    beat = run.heartbeat
+    if beat is None:
+        return
+    if beat.deadline > run.now:
         yield Cause(
             "HEARTBEATS",
             f"Its last heartbeat came {_span(run.now - beat.last)} ago.",
@@ -309,6 +247,7 @@ def _cancelling(run: Circumstances, state: State) -> Iterator[Cause]:
         f"It was told to stop {_span(run.now - state.timestamp)} ago{_by(run)}{_because(state)}",
         "It ends when what carries it says that it has stopped.",
     )
+    yield from _heartbeats(run)
 
 
 # --- why it ended ---------------------------------------------------------------------------------

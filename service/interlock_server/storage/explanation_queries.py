@@ -7,7 +7,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from interlock_server.rules.explanations import Circumstances, Heartbeat, Refused, Relative, Written
+from interlock_server.rules.circumstances import (
+    Circumstances,
+    Heartbeat,
+    Refused,
+    Relative,
+    Written,
+)
 from interlock_server.rules.frame import Verdict
 from interlock_server.rules.states import CACHED, Id, Micros, State, StateType
 from interlock_server.storage import tables
@@ -60,7 +66,7 @@ async def _more(
 ) -> dict[str, Any]:
     """Read what is of interest in some states only."""
     match state.type:
-        case StateType.RUNNING:
+        case StateType.RUNNING | StateType.CANCELLING:
             return {"heartbeat": await _heartbeat(connection, kind, run)}
         case StateType.COMPLETED if state.name == CACHED and kind is RunKind.TASK_RUN:
             return {"cached_from": await _cached_from(connection, state)}
