@@ -88,7 +88,9 @@ def _delay_sqlite_commits(seconds: float) -> None:
         yield from steps
         time.sleep(seconds)
 
-    sqlite_writer._commit = lambda connection, steps: commit(connection, waiting(steps))
+    sqlite_writer._commit = lambda connection, steps, position: commit(
+        connection, waiting(steps), position
+    )
 
 
 def _run() -> None:

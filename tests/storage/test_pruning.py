@@ -117,6 +117,8 @@ def in_every_table(days: float) -> Rows:
 async def test_what_each_table_declares_is_done(engine: Engine) -> None:
     await in_every_table(days=40).put(engine.database)
     await in_every_table(days=20).put(engine.database)
+    # An epoch whose row was put there is no epoch: the next one begins before this counts.
+    await engine.database.event_order().horizon()
     before = await counts(engine.database)
     assert before.keys() == metadata.tables.keys()
 
@@ -220,7 +222,7 @@ async def test_a_large_run_goes_in_slices(engine: Engine) -> None:
         total += pruned
 
     assert total == expected
-    assert set(await counts(engine.database)) == {"flow", "deleted_run"}
+    assert set(await counts(engine.database)) - {"watch_epoch"} == {"flow", "deleted_run"}
     for name, table in metadata.tables.items():
         retention = retention_of(table)
         if not isinstance(retention, Kept | ForDays):
@@ -333,7 +335,7 @@ async def test_pruning_that_was_broken_off_is_finished_by_the_next(engine: Engin
     # Also where the operator now asks for less.
     await prune(engine, 100 * MONTH)
 
-    assert set(await counts(engine.database)) == {"flow", "deleted_run"}
+    assert set(await counts(engine.database)) - {"watch_epoch"} == {"flow", "deleted_run"}
 
 
 async def test_a_run_that_was_set_going_again_stays(engine: Engine) -> None:
@@ -369,4 +371,4 @@ async def test_two_prune_at_once(engine: Engine) -> None:
         rows.run("flow_run", ago(40), flow_id=rows.flow())
     await rows.put(engine.database)
     await asyncio.gather(prune(engine, MONTH), prune(engine, MONTH))
-    assert set(await counts(engine.database)) == {"flow", "deleted_run"}
+    assert set(await counts(engine.database)) - {"watch_epoch"} == {"flow", "deleted_run"}

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from interlock_server.storage.event_order import EventOrder
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.migrating import MigrationSession, Scratch
 from interlock_server.storage.upkeep import Upkeep
@@ -75,6 +76,9 @@ class Database(Protocol):
         Raises UnavailableError, also where it takes longer than `timeout` seconds, about; None
         stands for what the options say.
         """
+
+    def event_order(self) -> EventOrder:
+        """Answer what this database says of the order of its events."""
 
     def upkeep(self) -> Upkeep:
         """Answer what keeps this database in good health."""

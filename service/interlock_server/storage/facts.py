@@ -130,6 +130,8 @@ class Facts:
         self.trims: list[Trim] = []
         self.expiries: list[Expiry] = []
         self.new_transitions: dict[RunKind, list[Transition]] = {kind: [] for kind in RunKind}
+        self.ordinals: dict[RunKind, dict[Id, int]] = {kind: {} for kind in RunKind}
+        """By the id of each new transition that wrote a state: its place among the changes."""
         self.new_cache_entries: list[CacheEntry] = []
         self.new_flow_run_inputs: dict[tuple[Id, str], FlowRunInput] = {}
         self.moved_heartbeats: dict[RunKind, dict[Id, Heartbeat]] = {kind: {} for kind in RunKind}
@@ -243,6 +245,7 @@ class Facts:
         self.last_decided[transition.run_id] = transition.decided
         if transition.state is not None:
             self.states[kind][transition.id] = transition.state
+            self.ordinals[kind][transition.id] = self.changes
         self.new_transitions[kind].append(transition)
 
     def add_input(self, given: FlowRunInput) -> None:
@@ -302,6 +305,12 @@ class Facts:
             self.new_log_chunks.append(chunk)
 
     # --- what watchers are told ---
+
+    @property
+    def has_events(self) -> bool:
+        """Whether this batch has written a state of a run, or deleted one."""
+        changed = (self.ordinals, self.deleted_run_ids, self.newly_doomed_runs)
+        return any(of_kind for each in changed for of_kind in each.values())
 
     def touched_run_ids(self) -> Iterable[Id]:
         """Name the runs whose state or log this batch has changed."""

@@ -30,6 +30,7 @@ from interlock_server.storage.rows import (
     column_names,
     deployment_of,
     deployment_row,
+    doomed_rows,
     fact_columns,
     flow_of,
     flow_row,
@@ -128,11 +129,14 @@ class Delete:
 class RememberDeleted:
     """Insert into `deleted_run` the given runs, and the task runs of those that are flow runs.
 
-    The runs are still there. What was inserted as they were doomed stays as it is.
+    The runs are still there. What was inserted as they were doomed stays as it is. The others get
+    ordinals from behind `ordinal` on.
     """
 
+    kind: RunKind
     run_ids: list[Id]
     deleted: Micros
+    ordinal: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,12 +372,15 @@ def writes(facts: Facts) -> Iterator[Write]:
     for kind in RunKind:
         if new := facts.new_runs[kind]:
             yield Insert(RUN_TABLES[kind], [run_row(run) for run in new])
+    rows: list[Row]
     for kind in RunKind:
         if moved := facts.moved_runs[kind]:
-            rows: list[Row] = [move_row(moved[id_], facts.now) for id_ in sorted(moved)]
+            rows = [move_row(moved[id_], facts.now) for id_ in sorted(moved)]
             yield Update(RUN_TABLES[kind], MOVE_COLUMNS, rows)
         if transitions := facts.new_transitions[kind]:
-            yield Insert(TRANSITION_TABLES[kind], [transition_row(t) for t in transitions])
+            ordinals = facts.ordinals[kind]
+            rows = [transition_row(t, ordinals.get(t.id)) for t in transitions]
+            yield Insert(TRANSITION_TABLES[kind], rows)
     if inputs := facts.new_flow_run_inputs:
         yield Upsert(tables.flow_run_input, [astuple(given) for given in inputs.values()])
     if entries := facts.new_cache_entries:
@@ -437,10 +444,7 @@ def _edits(facts: Facts) -> Iterator[Write]:
 def _deletions(facts: Facts) -> Iterator[Write]:
     for kind in RunKind:
         if doomed := facts.newly_doomed_runs[kind]:
-            yield Upsert(
-                tables.deleted_run,
-                [(run.id, facts.now, kind.value, run.parent_id, None, None) for run in doomed],
-            )
+            yield Upsert(tables.deleted_run, doomed_rows(kind, doomed, facts.now, facts.changes))
             # Without a head nothing is appended before the run was looked for, and not found.
             yield Delete(tables.log_head, "run_id", [run.id for run in doomed])
     named = tables.metadata.tables
@@ -450,7 +454,8 @@ def _deletions(facts: Facts) -> Iterator[Write]:
         yield DeleteOlder(named[expiry.table], expiry.column, expiry.before, expiry.limit)
     for kind in RunKind:
         if ids := facts.deleted_run_ids[kind]:
-            yield RememberDeleted(ids, facts.now)
+            # What deletes is alone in its batch, so that no other kind takes the same ordinals.
+            yield RememberDeleted(kind, ids, facts.now, facts.changes)
             # A task run that is part of a flow run has no log of its own: nothing is found for it.
             # The head first: who appends under its lock has committed when it is deleted, and what
             # came with that is seen by the statements behind.

@@ -363,8 +363,11 @@ def deployment_of(row: Row) -> Deployment:
 TRANSITION_COLUMNS = column_names(tables.flow_run_transition)
 
 
-def transition_row(transition: Transition) -> tuple[Any, ...]:
-    """Answer a transition's row."""
+def transition_row(transition: Transition, ordinal: int | None) -> tuple[Any, ...]:
+    """Answer a transition's row; `ordinal` is its place in its batch, where it wrote a state.
+
+    The position is that of the batch, which the writer knows.
+    """
     state = transition.state
     written: tuple[Any, ...]
     if state is None:
@@ -395,7 +398,7 @@ def transition_row(transition: Transition) -> tuple[Any, ...]:
         transition.answered_state_id,
         transition.version,
         None,
-        None,
+        ordinal,
     )
 
 
@@ -430,6 +433,16 @@ def transition_of(row: Row) -> Transition:
         row[18],
         row[19] or 0,
     )
+
+
+def doomed_rows(
+    kind: RunKind, runs: Sequence[RunFacts], deleted: Micros, ordinal: int
+) -> list[Row]:
+    """Answer the rows by which runs that are being pruned are remembered, as `transition_row`."""
+    return [
+        (run.id, deleted, kind.value, run.parent_id, None, ordinal + place)
+        for place, run in enumerate(runs, 1)
+    ]
 
 
 # --- logs -----------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.postgresql import migrating
 from interlock_server.storage.postgresql.connecting import Connecting
 from interlock_server.storage.postgresql.errors import LOST, translate
+from interlock_server.storage.postgresql.event_order import PostgresqlEventOrder
 from interlock_server.storage.postgresql.migrating import (
     PostgresqlMigrationSession,
     PostgresqlScratch,
@@ -136,6 +137,10 @@ class PostgresqlDatabase:
                 return await work(connection)
         except (DBAPIError, PoolTimeoutError, *LOST, asyncpg.PostgresError) as error:
             raise translate(error) from error
+
+    def event_order(self) -> PostgresqlEventOrder:
+        """See `Database.event_order`."""
+        return PostgresqlEventOrder(self, self._connecting)
 
     def upkeep(self) -> PostgresqlUpkeep:
         """See `Database.upkeep`."""

@@ -9,10 +9,12 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
 from interlock_server.storage import tables
+from interlock_server.storage.event_order import EPOCH_SPAN
 from interlock_server.storage.plan import (
     Lock,
 )
-from interlock_server.storage.rows import column_names
+from interlock_server.storage.records import RunKind
+from interlock_server.storage.rows import PARENT_COLUMNS, RUN_TABLES, column_names
 
 T = TypeVar("T")
 
@@ -20,15 +22,32 @@ T = TypeVar("T")
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
-REMEMBER_DELETED = f"""
-    INSERT INTO {tables.deleted_run.name} (id, deleted, kind, parent_id)
-    SELECT id, $2::bigint, 'flow_run', flow_id FROM flow_run WHERE id = ANY($1::uuid[])
-    UNION ALL
-    SELECT id, $2::bigint, 'task_run', flow_run_id FROM task_run WHERE id = ANY($1::uuid[])
-    UNION ALL
-    SELECT id, $2::bigint, 'task_run', flow_run_id FROM task_run WHERE flow_run_id = ANY($1::uuid[])
-    ON CONFLICT DO NOTHING
+POSITION = f"""(
+    SELECT coalesce(max(number), 0)::bigint * {EPOCH_SPAN} + pg_current_xact_id()::text::bigint
+    FROM {tables.watch_epoch.name}
+)"""
+"""Where a transaction stands in the order of events. Computed once a statement.
+
+Reading the table locks it against whoever begins an epoch until the transaction ends.
 """
+
+
+@lru_cache(maxsize=2)
+def remember_deleted(kind: RunKind) -> str:
+    """Remember the runs `$1` as deleted at `$2`, with ordinals behind `$3`."""
+    kinds = [kind] + ([RunKind.TASK_RUN] if kind is RunKind.FLOW_RUN else [])
+    gone = " UNION ALL ".join(
+        f"SELECT id, '{each.value}', {PARENT_COLUMNS[each]} FROM {RUN_TABLES[each].name} "
+        f"WHERE {'id' if each is kind else PARENT_COLUMNS[each]} = ANY($1::uuid[])"
+        for each in kinds
+    )
+    return (
+        f"INSERT INTO {tables.deleted_run.name} "
+        "(id, deleted, kind, parent_id, position, ordinal) "
+        f"SELECT id, $2::bigint, kind, parent_id, {POSITION}, $3::integer + row_number() OVER () "
+        f"FROM ({gone}) AS gone (id, kind, parent_id) ON CONFLICT DO NOTHING"
+    )
+
 
 TRACKERS = f"""
     SELECT parent_task_run_id FROM {tables.flow_run.name}
@@ -80,14 +99,23 @@ def select_joined(
     )
 
 
+def _insertion(table: Table) -> str:
+    """Insert the rows given; those with an ordinal get the transaction's position."""
+    columns = column_names(table)
+    values = "*"
+    if "position" in columns:
+        position = f"CASE WHEN ordinal IS NOT NULL THEN {POSITION} END"
+        values = ", ".join(position if name == "position" else name for name in columns)
+    return (
+        f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT {values} "
+        f"FROM unnest({_arrays(table, columns)}) AS new ({', '.join(columns)})"
+    )
+
+
 @lru_cache(maxsize=256)
 def insert(table: Table) -> str:
     """Insert rows."""
-    columns = column_names(table)
-    return (
-        f"INSERT INTO {table.name} ({', '.join(columns)}) "
-        f"SELECT * FROM unnest({_arrays(table, columns)}) ON CONFLICT DO NOTHING"
-    )
+    return f"{_insertion(table)} ON CONFLICT DO NOTHING"
 
 
 @lru_cache(maxsize=256)
@@ -96,11 +124,7 @@ def upsert(table: Table) -> str:
     columns = column_names(table)
     keys = [column.name for column in table.primary_key]
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
-    return (
-        f"INSERT INTO {table.name} ({', '.join(columns)}) "
-        f"SELECT * FROM unnest({_arrays(table, columns)}) "
-        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
-    )
+    return f"{_insertion(table)} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
 
 
 @lru_cache(maxsize=256)

@@ -37,7 +37,7 @@ from interlock_server.storage.plan import (
     load,
     writes,
 )
-from interlock_server.storage.postgresql import statements
+from interlock_server.storage.postgresql import event_order, statements
 from interlock_server.storage.postgresql.connecting import Connecting
 from interlock_server.storage.postgresql.errors import LOST, translate, words
 from interlock_server.storage.rows import Row
@@ -81,6 +81,7 @@ class PostgresqlWriter:
             await connection.set_type_codec(
                 "uuid", schema="pg_catalog", encoder=str, decoder=str, format="text"
             )
+            await event_order.settle(connection)
         except (*LOST, asyncpg.PostgresError) as error:
             raise ConnectionLostError(words(error)) from error
         self._connection = connection
@@ -205,5 +206,5 @@ class PostgresqlWriter:
                 )
             case BeginAgain(table, now):
                 await execute(f"UPDATE {table.name} SET deadline = $1::bigint + timeout", now)
-            case RememberDeleted(run_ids, deleted):
-                await execute(statements.REMEMBER_DELETED, run_ids, deleted)
+            case RememberDeleted(kind, run_ids, deleted, ordinal):
+                await execute(statements.remember_deleted(kind), run_ids, deleted, ordinal)

@@ -25,6 +25,7 @@ from interlock_server.storage.errors import (
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.sqlite import migrating
 from interlock_server.storage.sqlite.errors import translate
+from interlock_server.storage.sqlite.event_order import SqliteEventOrder
 from interlock_server.storage.sqlite.file import DatabaseFile
 from interlock_server.storage.sqlite.migrating import (
     FileLock,
@@ -140,6 +141,10 @@ class SqliteDatabase:
                 return await reading
         except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
             raise translate(error) from error
+
+    def event_order(self) -> SqliteEventOrder:
+        """See `Database.event_order`."""
+        return SqliteEventOrder(self)
 
     def upkeep(self) -> SqliteUpkeep:
         """See `Database.upkeep`."""

@@ -9,20 +9,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Table
 
 from interlock_server.storage import tables
-from interlock_server.storage.rows import Row, column_names
+from interlock_server.storage.records import RunKind
+from interlock_server.storage.rows import PARENT_COLUMNS, RUN_TABLES, Row, column_names
 from interlock_server.storage.types import IdType, id_from_bytes, id_to_bytes
 
 T = TypeVar("T")
 
-
-REMEMBER_DELETED = tuple(
-    f"INSERT OR IGNORE INTO {tables.deleted_run.name} (deleted, id, kind, parent_id) {found}"
-    for found in (
-        "SELECT ?, id, 'flow_run', flow_id FROM flow_run WHERE id = ?",
-        "SELECT ?, id, 'task_run', flow_run_id FROM task_run WHERE id = ?",
-        "SELECT ?, id, 'task_run', flow_run_id FROM task_run WHERE flow_run_id = ?",
-    )
-)
 
 _IN_SIZES = (1, 4, 16, 64, 256)
 """Lengths of IN lists: few, so that their statements stay prepared. 999 variables are the limit."""
@@ -90,6 +82,38 @@ def update(table: Table, columns: tuple[str, ...]) -> str:
     """Set columns of the rows of given ids."""
     changes = ", ".join(f"{column} = ?" for column in columns)
     return f"UPDATE {table.name} SET {changes} WHERE id = ?"
+
+
+REMEMBER_DELETED = (
+    f"INSERT INTO {tables.deleted_run.name} (id, kind, parent_id, deleted, position, ordinal) "
+    "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+@lru_cache(maxsize=4)
+def select_parent(kind: RunKind, by: str) -> str:
+    """Read id, kind and parent of the runs whose column equals a value."""
+    return (
+        f"SELECT id, '{kind.value}', {PARENT_COLUMNS[kind]} FROM {RUN_TABLES[kind].name} "
+        f"WHERE {by} = ?"
+    )
+
+
+def row_encoder(table: Table, position: int) -> Callable[[Row], Row]:
+    """Make the function that turns ids into bytes, and gives events the batch's position."""
+    columns = column_names(table)
+    encode = encoder(table, columns)
+    if "position" not in columns:
+        return encode
+    own, ordinal = columns.index("position"), columns.index("ordinal")
+
+    def encode_event(row: Row) -> Row:
+        values: Any = encode(row)  # a list of its own, since events have ids
+        if values[ordinal] is not None:
+            values[own] = position
+        return values  # type: ignore[no-any-return]
+
+    return encode_event
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiosqlite
 
 from interlock_server.storage.errors import UnavailableError
+from interlock_server.storage.sqlite.event_order import begin_epoch
 from interlock_server.storage.sqlite.file import DatabaseFile
 from interlock_server.storage.upkeep import Advance, Damage, Report, UpkeepError
 
@@ -266,6 +267,7 @@ def _finish(temporary: Path, go_on: Callable[[], None]) -> None:
     with closing(_open(temporary)) as copy:
         copy.set_progress_handler(_broken_off_by(go_on), 100_000)
         copy.execute("PRAGMA journal_mode = DELETE")
+        begin_epoch(copy)
         found = [row[0] for row in copy.execute("PRAGMA quick_check(1)")]
     if found != ["ok"]:
         raise UpkeepError("BACKUP_DAMAGED", f"The copy is damaged, and was deleted: {found[0]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import aiosqlite
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from interlock_server.rules.states import Id
 from interlock_server.storage import failpoints
 from interlock_server.storage.errors import (
     OutcomeUnknownError,
@@ -38,9 +39,11 @@ from interlock_server.storage.plan import (
     load,
     writes,
 )
-from interlock_server.storage.rows import Row, column_names
+from interlock_server.storage.records import RunKind
+from interlock_server.storage.rows import Row
 from interlock_server.storage.sqlite import statements
 from interlock_server.storage.sqlite.errors import error_name, translate
+from interlock_server.storage.sqlite.event_order import HIGHEST_POSITION
 from interlock_server.storage.sqlite.file import DatabaseFile
 from interlock_server.storage.types import id_from_bytes, id_to_bytes
 
@@ -62,13 +65,18 @@ class SqliteWriter:
         self._turn = turn
         self._file = file
         self._closed = False
+        self._position: int | None = None
+        """The last one that a batch was given; None: not read yet."""
 
     async def begin(self, needs: Needs) -> Facts:
         """See `Writer.begin`."""
         self._file.check()
         await self._turn.__aenter__()
         try:
-            return await self._visit(_begin, load(needs))
+            facts = await self._visit(_begin, load(needs))
+            if self._position is None:
+                self._position = await self._visit(_highest_position)
+            return facts
         except BaseException as error:
             await self._turn.__aexit__(None, None, None)
             if isinstance(error, sqlite3.Error):
@@ -77,8 +85,10 @@ class SqliteWriter:
 
     async def commit(self, facts: Facts) -> None:
         """See `Writer.commit`."""
+        assert self._position is not None, "it is read as the first batch begins"
+        self._position = max(self._position + 1, facts.now)
         try:
-            await self._visit(_commit, writes(facts))
+            await self._visit(_commit, writes(facts), self._position)
         except sqlite3.Error as error:
             raise translate(error) from error
         finally:
@@ -123,10 +133,15 @@ def _begin(connection: sqlite3.Connection, loading: Loading) -> Facts:
         raise
 
 
-def _commit(connection: sqlite3.Connection, steps: Iterable[Write]) -> None:
+def _highest_position(connection: sqlite3.Connection) -> int:
+    position: int = connection.execute(HIGHEST_POSITION).fetchone()[0]
+    return position
+
+
+def _commit(connection: sqlite3.Connection, steps: Iterable[Write], position: int) -> None:
     try:
         for step in steps:
-            _write(connection, step)
+            _write(connection, step, position)
     except BaseException:
         _rollback(connection)
         raise
@@ -195,18 +210,14 @@ def _select(connection: sqlite3.Connection, query: Query) -> list[Row]:
             ]
 
 
-def _write(connection: sqlite3.Connection, step: Write) -> None:
+def _write(connection: sqlite3.Connection, step: Write, position: int) -> None:
     match step:
         case Insert(table, rows):
-            columns = column_names(table)
-            connection.executemany(
-                statements.insert(table), map(statements.encoder(table, columns), rows)
-            )
+            encode = statements.row_encoder(table, position)
+            connection.executemany(statements.insert(table), map(encode, rows))
         case Upsert(table, rows):
-            columns = column_names(table)
-            connection.executemany(
-                statements.upsert(table), map(statements.encoder(table, columns), rows)
-            )
+            encode = statements.row_encoder(table, position)
+            connection.executemany(statements.upsert(table), map(encode, rows))
         case Update(table, columns, rows):
             encode = statements.encoder(table, ("id", *columns))
             # The id comes last in the statement.
@@ -225,10 +236,25 @@ def _write(connection: sqlite3.Connection, step: Write) -> None:
             _delete_some(connection, table, f"{column} < ?", limit, [before])
         case BeginAgain(table, now):
             connection.execute(f"UPDATE {table.name} SET deadline = ? + timeout", (now,))
-        case RememberDeleted(run_ids, deleted):
-            runs = [(deleted, id_to_bytes(run_id)) for run_id in run_ids]
-            for statement in statements.REMEMBER_DELETED:
-                connection.executemany(statement, runs)
+        case RememberDeleted(kind, run_ids, deleted, ordinal):
+            gone = (row for run_id in run_ids for row in _deleted_with(connection, kind, run_id))
+            connection.executemany(
+                statements.REMEMBER_DELETED,
+                (
+                    (*row, deleted, position, place)
+                    for place, row in enumerate(list(gone), ordinal + 1)
+                ),
+            )
+
+
+def _deleted_with(connection: sqlite3.Connection, kind: RunKind, run_id: Id) -> Iterator[Row]:
+    """Answer the id, kind and parent of a run, and of the task runs in it if it is a flow run."""
+    key = (id_to_bytes(run_id),)
+    yield from connection.execute(statements.select_parent(kind, "id"), key)
+    if kind is RunKind.FLOW_RUN:
+        yield from connection.execute(
+            statements.select_parent(RunKind.TASK_RUN, "flow_run_id"), key
+        )
 
 
 def _delete_some(
