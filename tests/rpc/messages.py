@@ -17,6 +17,7 @@ from interlock.v1 import (
     flow_pb2,
     flow_run_pb2,
     log_pb2,
+    run_event_pb2,
     run_heartbeat_pb2,
     server_pb2,
     task_run_pb2,
@@ -28,6 +29,7 @@ FILES = [
     task_run_pb2,
     run_heartbeat_pb2,
     log_pb2,
+    run_event_pb2,
     server_pb2,
     migration_pb2,
     maintenance_pb2,
@@ -145,7 +147,7 @@ def _scalars(field: FieldDescriptor, known: Known) -> st.SearchStrategy[Any]:
 
 def _strings(field: FieldDescriptor, known: Known) -> st.SearchStrategy[str]:
     match field.name:
-        case "page_token":
+        case "page_token" | "resume_token":
             return _TOKENS.drawn()
         case "etag":
             return _ETAGS.drawn()

@@ -25,6 +25,7 @@ FORESEEN = {
     StatusCode.ALREADY_EXISTS,
     StatusCode.FAILED_PRECONDITION,
     StatusCode.ABORTED,
+    StatusCode.OUT_OF_RANGE,
     StatusCode.RESOURCE_EXHAUSTED,
 }
 
@@ -98,8 +99,12 @@ def send(channel: grpc.Channel, method: MethodDescriptor, requests: list[bytes])
         stream = channel.unary_stream(path, response_deserializer=decode)  # type: ignore[var-annotated]
         answers = []
         try:
-            for answer in stream(requests[0], timeout=TAIL_PATIENCE):
-                answers.append(answer)  # noqa: PERF402 - what came before the time-out counts
+            call = stream(requests[0], timeout=TAIL_PATIENCE)
+            for answer in call:
+                answers.append(answer)
+                if method.name.startswith("Watch"):
+                    call.cancel()  # It has no end, and its first word comes at once.
+                    return answers
         except grpc.RpcError as error:
             if refusal_of(error).code is not StatusCode.DEADLINE_EXCEEDED:
                 raise

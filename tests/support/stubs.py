@@ -9,6 +9,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from interlock.v1.flow_pb2_grpc import FlowServiceStub
 from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.log_pb2_grpc import LogServiceStub
+from interlock.v1.run_event_pb2_grpc import RunEventServiceStub
 from interlock.v1.run_heartbeat_pb2_grpc import RunHeartbeatServiceStub
 from interlock.v1.server_pb2_grpc import ServerServiceStub
 from interlock.v1.task_run_pb2_grpc import TaskRunServiceStub
@@ -27,6 +28,7 @@ class Stubs:
         self.task_runs = TaskRunServiceStub(channel)
         self.heartbeats = RunHeartbeatServiceStub(channel)
         self.logs = LogServiceStub(channel)
+        self.run_events = RunEventServiceStub(channel)
         # Its type stubs name no methods.
         self.health: Any = HealthStub(channel)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from interlock_server.core.input_checks import InputChecks
 from interlock_server.core.signals import Signals
+from interlock_server.core.watching import Watches
 from interlock_server.storage.database import Database
 from interlock_server.storage.facts import Facts
 from interlock_server.storage.pipeline import Pipeline
@@ -23,6 +24,9 @@ class Engine:
         self.input_checks = InputChecks()
         self.draining = asyncio.Event()
         """Set when the server goes away: long streams end."""
+        self.hints = database.hints()
+        self.watches = Watches(database, self.hints, self.draining)
+        self.on_commit(self.watches.committed)
 
     def on_commit(self, listener: Callable[[Facts], None]) -> None:
         """Have a function told of each batch that this process commits. It must be quick."""
@@ -35,15 +39,18 @@ class Engine:
     def start(self) -> None:
         """Take calls. May be called twice."""
         self.pipeline.start()
+        self.hints.start()
 
     def drain(self) -> None:
         """Tell long streams to end. May be called twice."""
         self.draining.set()
         self.signals.wake_all()
+        self.watches.wake_all()
 
     async def stop(self) -> None:
         """Commit what is queued, and let go of the database. May be called twice."""
         self.drain()
         await self.pipeline.stop()
         self.input_checks.stop()
+        await self.hints.stop()
         await self.database.close()

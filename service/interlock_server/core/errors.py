@@ -17,6 +17,7 @@ class Code(Enum):
     ALREADY_EXISTS = 6
     FAILED_PRECONDITION = 9
     ABORTED = 10
+    OUT_OF_RANGE = 11
 
 
 class CallError(CallerError):
@@ -43,6 +44,15 @@ class InvalidArgumentError(CallError):
 
     def __init__(self, field: str, message: str, *, reason: str = "") -> None:
         super().__init__(message, field=field, reason=reason)
+
+
+class OutOfRangeError(CallError):
+    """A place to go on from that is not, or no longer, to be had."""
+
+    code = Code.OUT_OF_RANGE
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message, reason=reason)
 
 
 class NotFoundError(CallError):

@@ -30,6 +30,7 @@ from interlock_server.rpc.log_service import LogService
 from interlock_server.rpc.maintenance_service import MaintenanceService
 from interlock_server.rpc.migration_service import MigrationService
 from interlock_server.rpc.registration import generic_handler
+from interlock_server.rpc.run_event_service import RunEventService
 from interlock_server.rpc.run_heartbeat_service import RunHeartbeatService
 from interlock_server.rpc.server_service import ServerService
 from interlock_server.rpc.status import NotServingError
@@ -147,6 +148,7 @@ class Server:
             "interlock.v1.TaskRunService": TaskRunService(engine),
             "interlock.v1.RunHeartbeatService": RunHeartbeatService(engine),
             "interlock.v1.LogService": LogService(engine),
+            "interlock.v1.RunEventService": RunEventService(engine),
         }
         chain = interceptors(self._gate)
         self._data.add_generic_rpc_handlers(

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from interlock_server.storage.event_order import EventOrder
 from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.hints import Hints
 from interlock_server.storage.migrating import MigrationSession, Scratch
 from interlock_server.storage.upkeep import Upkeep
 
@@ -79,6 +80,9 @@ class Database(Protocol):
 
     def event_order(self) -> EventOrder:
         """Answer what this database says of the order of its events."""
+
+    def hints(self) -> Hints:
+        """Answer the way to other servers of this database: a new one each time."""
 
     def upkeep(self) -> Upkeep:
         """Answer what keeps this database in good health."""

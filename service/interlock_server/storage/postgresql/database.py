@@ -25,6 +25,7 @@ from interlock_server.storage.postgresql import migrating
 from interlock_server.storage.postgresql.connecting import Connecting
 from interlock_server.storage.postgresql.errors import LOST, translate
 from interlock_server.storage.postgresql.event_order import PostgresqlEventOrder
+from interlock_server.storage.postgresql.hints import PostgresqlHints
 from interlock_server.storage.postgresql.migrating import (
     PostgresqlMigrationSession,
     PostgresqlScratch,
@@ -141,6 +142,10 @@ class PostgresqlDatabase:
     def event_order(self) -> PostgresqlEventOrder:
         """See `Database.event_order`."""
         return PostgresqlEventOrder(self, self._connecting)
+
+    def hints(self) -> PostgresqlHints:
+        """See `Database.hints`."""
+        return PostgresqlHints(self._connecting)
 
     def upkeep(self) -> PostgresqlUpkeep:
         """See `Database.upkeep`."""

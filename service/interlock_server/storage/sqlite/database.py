@@ -27,6 +27,7 @@ from interlock_server.storage.sqlite import migrating
 from interlock_server.storage.sqlite.errors import translate
 from interlock_server.storage.sqlite.event_order import SqliteEventOrder
 from interlock_server.storage.sqlite.file import DatabaseFile
+from interlock_server.storage.sqlite.hints import NoHints
 from interlock_server.storage.sqlite.migrating import (
     FileLock,
     MemoryLock,
@@ -145,6 +146,10 @@ class SqliteDatabase:
     def event_order(self) -> SqliteEventOrder:
         """See `Database.event_order`."""
         return SqliteEventOrder(self)
+
+    def hints(self) -> NoHints:
+        """See `Database.hints`."""
+        return NoHints()
 
     def upkeep(self) -> SqliteUpkeep:
         """See `Database.upkeep`."""
