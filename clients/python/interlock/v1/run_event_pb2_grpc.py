@@ -56,7 +56,7 @@ class RunEventServiceServicer(object):
         last token that it has seen, on any server of the same database: it misses nothing and sees
         nothing twice. A client that reads slowly loses nothing either.
 
-        Of a run that is deleted while nobody watches only the deletion is told. Deletions are remembered
+        Of a run that is deleted before its states were told only the deletion is. Deletions are remembered
         for 7 days, and a token is good for an hour less.
 
         Errors: UNAVAILABLE `SERVER_DRAINING` where the server goes away, and others where the database
