@@ -26,6 +26,7 @@ REPLACEMENTS = {
     "AsyncFlowRunContext": "FlowRunContext",
     "AsyncLogTail": "LogTail",
     "AsyncRunContext": "RunContext",
+    "AsyncRunWatch": "RunWatch",
     "AsyncTaskRunContext": "TaskRunContext",
 }
 

@@ -117,6 +117,12 @@ class FakeServer:
         self.tail_breaks: list[int] = []
         """Each tail breaks after so many messages."""
         self.tail_end = v1.TAIL_END_UNSPECIFIED
+        self.run_events: list[v1.RunEvent] = []
+        """What watches tell; the token behind the n-th one is n, in text."""
+        self.watch_breaks: list[int] = []
+        """Each watch breaks after so many events."""
+        self.watched_from: list[str] = []
+        """The token of each watch."""
 
         self.port = 0
         self._server: grpc.Server | None = None
@@ -142,6 +148,7 @@ class FakeServer:
         v1.add_FlowRunServiceServicer_to_server(_FlowRuns(self), server)  # type: ignore[abstract]
         v1.add_TaskRunServiceServicer_to_server(_TaskRuns(self), server)  # type: ignore[abstract]
         v1.add_LogServiceServicer_to_server(_Logs(self), server)
+        v1.add_RunEventServiceServicer_to_server(_RunEvents(self), server)
         v1.add_ServerServiceServicer_to_server(_Info(self), server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         server.start()
@@ -545,6 +552,31 @@ class _Logs(v1.LogServiceServicer):
             elif fake.tail_end:
                 yield v1.TailLogsResponse(next_ordinal=ordinal, end=fake.tail_end)
                 return
+            else:
+                time.sleep(0.01)
+
+
+class _RunEvents(v1.RunEventServiceServicer):
+    def __init__(self, fake: FakeServer) -> None:
+        self.fake = fake
+
+    def WatchRuns(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        fake = self.fake
+        fake.watched_from.append(request.resume_token)
+        limit = fake.watch_breaks.pop(0) if fake.watch_breaks else None
+        if request.resume_token == "old":
+            abort(context, status(Code.OUT_OF_RANGE, reason="WATCH_TOKEN_EXPIRED"))
+        start = place = int(request.resume_token or (0 if request.HasField("since") else 3))
+        yield v1.WatchRunsResponse(resume_token=str(place))
+        while context.is_active():
+            events = fake.run_events[place : place + 3]
+            if limit is not None:
+                events = events[: start + limit - place]
+            if events:
+                place += len(events)
+                yield v1.WatchRunsResponse(events=events, resume_token=str(place))
+            elif limit is not None:
+                abort(context, status(Code.UNAVAILABLE, "the watch was cut"))
             else:
                 time.sleep(0.01)
 

@@ -16,11 +16,14 @@ from interlock import (
     Aborted,
     AlreadyExists,
     AsyncClient,
+    AsyncRunWatch,
     Cancelled,
+    Client,
     DeadlineExceeded,
     InterlockError,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     ResourceExhausted,
     RetryPolicy,
     Unavailable,
@@ -339,6 +342,76 @@ async def test_a_tail_of_a_server_that_is_gone_raises(
     with pytest.raises(Unavailable):
         async for _ in client.with_timeout(0.5).tail_logs("run"):
             pass
+
+
+@pytest.fixture
+def happened(server: FakeServer) -> list[str]:
+    """Ten events, by the ids of their runs."""
+    ids = [str(number) for number in range(10)]
+    server.run_events = [
+        v1.RunEvent(run_id=id_, resume_token=str(place)) for place, id_ in enumerate(ids, 1)
+    ]
+    return ids
+
+
+async def seen(watch: AsyncRunWatch, last: str) -> list[str]:
+    ids = []
+    async for event in watch:
+        ids.append(event.run_id)
+        if event.run_id == last:
+            break
+    return ids
+
+
+async def test_a_watch_goes_on_where_it_broke(
+    server: FakeServer, client: AsyncClient, happened: list[str]
+) -> None:
+    server.watch_breaks = [2, 0, 0, 4, 1]
+    watch = client.watch_runs(since=datetime(2026, 1, 1, tzinfo=UTC))
+    assert await seen(watch, "9") == happened
+    assert server.watched_from == ["", "2", "2", "2", "6", "7"]
+
+
+async def test_a_watch_can_be_left_and_taken_up(
+    server: FakeServer, client: AsyncClient, happened: list[str]
+) -> None:
+    watch = client.watch_runs(resume_token="1")
+    # In the middle of a message.
+    assert await seen(watch, "4") == ["1", "2", "3", "4"]
+    assert watch.resume_token == "5"
+    assert await seen(watch, "6") == ["5", "6"]
+    assert await seen(client.watch_runs(resume_token=watch.resume_token), "9") == ["7", "8", "9"]
+
+
+async def test_a_watch_begins_where_it_was_started(
+    server: FakeServer, client: AsyncClient, happened: list[str]
+) -> None:
+    watch = client.watch_runs()
+    await watch.start()
+    assert watch.resume_token == "3"
+    await watch.start()
+    assert await seen(watch, "9") == happened[3:]
+    assert server.watched_from == ["", "3"]
+
+
+async def test_a_watch_that_may_have_missed_something_raises(
+    server: FakeServer, client: AsyncClient
+) -> None:
+    with pytest.raises(OutOfRange) as caught:
+        await seen(client.watch_runs(resume_token="old"), "9")
+    assert caught.value.reason == "WATCH_TOKEN_EXPIRED"
+
+
+def test_a_watch_of_the_synchronous_client(server: FakeServer, happened: list[str]) -> None:
+    server.watch_breaks = [4]
+    with Client(server.target, timeout=5, retry=QUICK) as client:
+        ids = []
+        for event in client.watch_runs(resume_token="1"):
+            ids.append(event.run_id)
+            if event.run_id == "9":
+                break
+    assert ids == happened[1:]
+    assert server.watched_from == ["1", "5"]
 
 
 async def test_a_closed_client_says_so(server: FakeServer) -> None:

@@ -11,6 +11,7 @@ from interlock.v1 import (
     flow_pb2,
     flow_run_pb2,
     log_pb2,
+    run_event_pb2,
     run_heartbeat_pb2,
     server_pb2,
     task_run_pb2,
@@ -18,7 +19,15 @@ from interlock.v1 import (
 
 from tests.clients.fake_server import FakeServer
 
-FILES = (flow_pb2, flow_run_pb2, task_run_pb2, run_heartbeat_pb2, log_pb2, server_pb2)
+FILES = (
+    flow_pb2,
+    flow_run_pb2,
+    task_run_pb2,
+    run_event_pb2,
+    run_heartbeat_pb2,
+    log_pb2,
+    server_pb2,
+)
 WITH_IDS = {
     "FlowRunService.CreateFlowRun",
     "FlowRunService.SetState",
@@ -67,7 +76,8 @@ def test_every_method_is_configured_and_only_what_can_be_repeated_is_retried() -
         "ServerService.GetServerInfo",
     }
     assert {name for name, entry in config.items() if "timeout" not in entry} == {
-        "LogService.TailLogs"
+        "LogService.TailLogs",
+        "RunEventService.WatchRuns",
     }
 
 

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from interlock._async.client import AsyncClient
     from interlock._async.runs import AsyncFlowRunContext, AsyncTaskRunContext
     from interlock._async.tail import AsyncLogTail
+    from interlock._async.watch import AsyncRunWatch
     from interlock._service_config import service_config
     from interlock._sync.client import Client
     from interlock._sync.runs import FlowRunContext, TaskRunContext
     from interlock._sync.tail import LogTail
+    from interlock._sync.watch import RunWatch
     from interlock.errors import (
         Aborted,
         AlreadyExists,
@@ -56,6 +58,7 @@ __all__ = [
     "AsyncClient",
     "AsyncFlowRunContext",
     "AsyncLogTail",
+    "AsyncRunWatch",
     "AsyncTaskRunContext",
     "Cancelled",
     "Client",
@@ -75,6 +78,7 @@ __all__ = [
     "ResourceExhausted",
     "RetryPolicy",
     "RunSuspended",
+    "RunWatch",
     "TaskRunContext",
     "TransitionAborted",
     "TransitionRefused",
@@ -91,12 +95,14 @@ _HOMES = {
     "AsyncClient": "_async.client",
     "AsyncFlowRunContext": "_async.runs",
     "AsyncLogTail": "_async.tail",
+    "AsyncRunWatch": "_async.watch",
     "AsyncTaskRunContext": "_async.runs",
     "Client": "_sync.client",
     "FlowRunContext": "_sync.runs",
     "InterlockHandler": "logs",
     "LogTail": "_sync.tail",
     "RetryPolicy": "retry",
+    "RunWatch": "_sync.watch",
     "TaskRunContext": "_sync.runs",
     "service_config": "_service_config",
     "uuid7": "ids",

@@ -14,11 +14,13 @@ from interlock.errors import Cancelled
 from interlock.v1.flow_pb2_grpc import FlowServiceStub
 from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.log_pb2_grpc import LogServiceStub
+from interlock.v1.run_event_pb2_grpc import RunEventServiceStub
 from interlock.v1.server_pb2_grpc import ServerServiceStub
 from interlock.v1.task_run_pb2_grpc import TaskRunServiceStub
 
 if TYPE_CHECKING:
     from interlock.v1.log_pb2 import TailLogsRequest, TailLogsResponse
+    from interlock.v1.run_event_pb2 import WatchRunsRequest, WatchRunsResponse
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -40,6 +42,7 @@ class Stubs:
         self.flow_runs = FlowRunServiceStub(channel)
         self.task_runs = TaskRunServiceStub(channel)
         self.logs = LogServiceStub(channel)
+        self.run_events = RunEventServiceStub(channel)
         self.server = ServerServiceStub(channel)
 
 
@@ -65,6 +68,16 @@ async def unary(method: Method[Q, R], request: Q, timeout: float) -> R:
 async def tail(stubs: Stubs, request: TailLogsRequest) -> AsyncGenerator[TailLogsResponse]:
     """Read one stream of a log; leaving it early cancels it."""
     call: Any = stubs.logs.TailLogs(request)
+    try:
+        async for response in call:
+            yield response
+    finally:
+        call.cancel()
+
+
+async def watch(stubs: Stubs, request: WatchRunsRequest) -> AsyncGenerator[WatchRunsResponse]:
+    """Read one stream of a watch; leaving it early cancels it."""
+    call: Any = stubs.run_events.WatchRuns(request)
     try:
         async for response in call:
             yield response

@@ -12,11 +12,13 @@ from interlock import channel as channels
 from interlock.v1.flow_pb2_grpc import FlowServiceStub
 from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.log_pb2_grpc import LogServiceStub
+from interlock.v1.run_event_pb2_grpc import RunEventServiceStub
 from interlock.v1.server_pb2_grpc import ServerServiceStub
 from interlock.v1.task_run_pb2_grpc import TaskRunServiceStub
 
 if TYPE_CHECKING:
     from interlock.v1.log_pb2 import TailLogsRequest, TailLogsResponse
+    from interlock.v1.run_event_pb2 import WatchRunsRequest, WatchRunsResponse
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -38,6 +40,7 @@ class Stubs:
         self.flow_runs = FlowRunServiceStub(channel)
         self.task_runs = TaskRunServiceStub(channel)
         self.logs = LogServiceStub(channel)
+        self.run_events = RunEventServiceStub(channel)
         self.server = ServerServiceStub(channel)
 
 
@@ -56,6 +59,15 @@ def unary(method: Method[Q, R], request: Q, timeout: float) -> R:
 def tail(stubs: Stubs, request: TailLogsRequest) -> Generator[TailLogsResponse]:
     """Read one stream of a log; leaving it early cancels it."""
     call: Any = stubs.logs.TailLogs(request)
+    try:
+        yield from call
+    finally:
+        call.cancel()
+
+
+def watch(stubs: Stubs, request: WatchRunsRequest) -> Generator[WatchRunsResponse]:
+    """Read one stream of a watch; leaving it early cancels it."""
+    call: Any = stubs.run_events.WatchRuns(request)
     try:
         yield from call
     finally:

@@ -1,0 +1,81 @@
+"""Watching runs over streams that break."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
+
+import grpc
+
+from interlock._async import transport
+from interlock._async.calls import Calls
+from interlock.errors import InterlockError, Unavailable, from_rpc_error
+from interlock.v1.run_event_pb2 import RunEvent, WatchRunsRequest, WatchRunsResponse
+
+_LONG_LIVED = 30.0
+"""A stream that lived for so many seconds was connected: what broke it begins a new time budget."""
+
+
+class AsyncRunWatch:
+    """A watch of runs: iterate over it, for as long as you like. Made by `watch_runs`."""
+
+    def __init__(self, calls: Calls, request: WatchRunsRequest) -> None:
+        self._calls = calls
+        self._request = request
+        self.resume_token: str = request.resume_token
+        """Where to go on, here or in another process: behind the last event handed out."""
+        self.stalled = timedelta()
+        """For how long the server has been held up; see `WatchRunsResponse.stalled`."""
+
+    async def start(self) -> None:
+        """Fix where the watch begins, unless that is known: what is committed from now on is told.
+
+        Without it a watch begins as it is first iterated over. Raises what iterating raises.
+        """
+        if not self.resume_token:
+            async with aclosing(self._messages()) as messages:
+                async for message in messages:
+                    self.resume_token = message.resume_token
+                    return
+
+    async def __aiter__(self) -> AsyncGenerator[RunEvent]:
+        """Hand out what is committed, in order, each once, over as many streams as it takes.
+
+        Raises OutOfRange where changes may have been missed, so that the runs have to be read anew;
+        Unavailable where no server could be reached for the client's `timeout`.
+        """
+        async with aclosing(self._messages()) as messages:
+            async for message in messages:
+                self.stalled = message.stalled.ToTimedelta()
+                for event in message.events:
+                    self.resume_token = event.resume_token
+                    yield event
+                self.resume_token = message.resume_token
+
+    async def _messages(self) -> AsyncGenerator[WatchRunsResponse]:
+        attempts = self._calls.attempts(replay=True)
+        request = WatchRunsRequest()
+        request.CopyFrom(self._request)
+        while True:
+            attempts.begin()
+            began, progress = time.monotonic(), False
+            if self.resume_token:
+                request.resume_token = self.resume_token
+                request.ClearField("since")
+            # A stream that ends without saying why was cut: by a proxy, by a server that goes away.
+            error: InterlockError = Unavailable("the watch was cut", retry_after=0.0)
+            try:
+                async with aclosing(transport.watch(self._calls.stubs, request)) as stream:
+                    async for message in stream:
+                        progress = True
+                        yield message
+            except grpc.RpcError as failure:
+                error = from_rpc_error(failure)
+            if progress or time.monotonic() - began > _LONG_LIVED:
+                attempts = self._calls.attempts(replay=True)
+            delay = attempts.delay_after(error)
+            if delay is None:
+                raise error
+            await transport.sleep(delay)
