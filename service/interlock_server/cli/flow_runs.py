@@ -198,3 +198,56 @@ def logs(
         wanted.since.CopyFrom(timestamp(since))
     show = follow_log if follow else show_log
     show(target, run_id, wanted, as_json=as_json, raw=raw)
+
+
+@flow_run.command(short_help="Print what happens to flow runs, as it happens.")
+@click.argument("run_ids", nargs=-1, metavar="[ID]...")
+@click.option("--flow", help="Only runs of the flow of this name.")
+@runs.state_option
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with all of these.")
+@click.option("--task-runs", is_flag=True, help="Also what happens to the task runs in them.")
+@click.option(
+    "--since",
+    callback=since_option,
+    metavar="TIME",
+    help="Begin with what happened then: so long ago (90s, 10m, 1h30m, 2d) or an ISO 8601 time.",
+)
+@runs.json_option
+@server_option
+def watch(
+    run_ids: tuple[str, ...],
+    flow: str | None,
+    states: tuple[str, ...],
+    tags: tuple[str, ...],
+    task_runs: bool,
+    since: datetime | None,
+    as_json: bool,
+    target: str,
+) -> None:
+    """Print what happens to flow runs, one line each: time, run, state, name, reason.
+
+    All flow runs are watched, or those of the ids given. It goes on until Ctrl-C; a server that is
+    restarted is waited for, and nothing is missed.
+    """
+    from interlock.v1.filter_pb2 import TagFilter
+    from interlock.v1.run_event_pb2 import (
+        RUN_EVENT_TYPE_STATE,
+        RUN_KIND_FLOW_RUN,
+        RunEventFilter,
+    )
+
+    from interlock_server.cli.watching import watch as watch_runs
+
+    types, names = runs.state_filter(states)
+    wanted = RunEventFilter(flow_run_ids=run_ids, state_types=types, state_names=names)
+    if not task_runs:
+        wanted.kinds.append(RUN_KIND_FLOW_RUN)
+    if states or tags:
+        # Of a run that is deleted nobody knows the state, or the tags.
+        wanted.types.append(RUN_EVENT_TYPE_STATE)
+    if tags:
+        wanted.tags.CopyFrom(TagFilter(all=tags))
+    if flow is not None:
+        with connected(target) as client:
+            wanted.flow_ids.append(client.get_flow(name=flow).id)
+    watch_runs(target, wanted, since, as_json=as_json)
