@@ -13,7 +13,7 @@ from typing import Any
 from alembic import context
 from interlock_server.storage import version_tables
 from interlock_server.storage.sqlite.migrating import atomic
-from interlock_server.storage.tables import metadata
+from interlock_server.storage.tables import exists_on, metadata
 from interlock_server.storage.types import IdType
 from sqlalchemy import Connection
 
@@ -33,6 +33,7 @@ def run(connection: Connection) -> None:
         compare_type=True,
         compare_server_default=True,
         include_name=lambda name, kind, _: kind != "table" or name not in version_tables.NAMES,
+        include_object=lambda thing, *_: exists_on(thing, connection.dialect.name),
         render_item=render_item,
         template_args=attributes.get("template_args", {}),
         process_revision_directives=attributes.get("on_new_revision"),

@@ -121,16 +121,22 @@ def test_task_runs_are_found_by_their_key(stubs: Stubs) -> None:
 
 
 def test_a_filter_may_be_as_large_as_it_gets(runs: Runs) -> None:
-    # The oldest SQLite takes 999 variables in a statement.
+    # The oldest SQLite takes 999 variables in a statement, and a million bytes.
     run = runs.make(name=unique("run"))
     ids = [*(uuid7() for _ in range(499)), run.id]
     names = [*(unique("nobody") for _ in range(499)), run.name]
     assert runs.count(ids=ids) == 1
     assert runs.count(names=names) == 1
-    assert runs.count(ids=ids[250:], names=names[251:], state_types=[PENDING]) == 1
-    for filter_ in ({"ids": ids, "names": names}, {"state_types": [PENDING] * 501}):
-        with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "filter"):
-            runs.count(**filter_)
+    full = {"ids": ids, "names": names, "state_types": [PENDING] * 500}
+    assert runs.count(**full) == 1
+    many = {"ids": ids, "any_of": [full, *({"ids": ids} for _ in range(8))]}
+    assert runs.count(**many) == 1
+    found, _ = runs.page(filter=many, page_size=1)
+    assert [each.id for each in found] == [run.id]
+    with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "filter.any_of[0].state_types"):
+        runs.count(any_of=[{"state_types": [PENDING] * 501}])
+    with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "filter"):
+        runs.count(any_of=[{"ids": ids} for _ in range(15)])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

@@ -19,9 +19,9 @@ from interlock_server.core.transitions import Proposal, ProposeStates
 from interlock_server.rules.states import StateDraft, StateType
 from interlock_server.storage import log_queries, migrations, queries
 from interlock_server.storage.dialects import open_database
+from interlock_server.storage.filters import EVERYTHING, OneOf, Query
 from interlock_server.storage.log_queries import LogQuery
 from interlock_server.storage.pipeline import Pipeline
-from interlock_server.storage.queries import RunQuery
 from interlock_server.storage.records import RunKind, TaskRun
 from interlock_server.storage.retention import (
     AsLongAsAsked,
@@ -101,10 +101,14 @@ def in_every_table(days: float) -> Rows:
     """A row in each table, all of them so many days old."""
     rows = Rows()
     flow = rows.flow()
-    rows.deployment(flow, "deployment")
+    deployment = rows.deployment(flow, "deployment")
+    rows.add("flow_tag", flow_id=flow)
+    rows.add("deployment_tag", deployment_id=deployment)
     flow_run = rows.run("flow_run", ago(days), flow_id=flow)
     task_run = rows.run("task_run", ago(days), flow_run_id=flow_run)
     rows.log(flow_run, 1, task_run)
+    rows.findable("flow_run", flow_run, "flow run", ["tag"])
+    rows.findable("task_run", task_run, "task run", ["tag"])
     rows.add("flow_run_heartbeat", run_id=flow_run)
     rows.add("task_run_heartbeat", run_id=task_run)
     rows.add("flow_run_input", run_id=flow_run)
@@ -160,10 +164,10 @@ async def test_only_runs_that_ended_long_enough_ago_go(engine: Engine) -> None:
     assert await pruning.measure(engine.database, MONTH) == expected
     assert await prune(engine, MONTH) == expected
 
-    everything = RunQuery(limit=1000)
-    left = await queries.list_runs(engine.database, RunKind.FLOW_RUN, everything)
+    everything = Query(limit=1000)
+    left, _ = await queries.list_runs(engine.database, RunKind.FLOW_RUN, everything)
     assert {run.id for run in left} == set(kept)
-    left_tasks = await queries.list_runs(engine.database, RunKind.TASK_RUN, everything)
+    left_tasks, _ = await queries.list_runs(engine.database, RunKind.TASK_RUN, everything)
     assert {run.id for run in left_tasks} == {kept_inside, kept_alone}
     for kind, run_id in ((RunKind.FLOW_RUN, gone[0]), (RunKind.TASK_RUN, gone_alone)):
         with pytest.raises(NotFoundError) as refused:
@@ -235,8 +239,9 @@ async def test_a_large_run_is_gone_for_all_from_the_first_step_on(engine: Engine
     rows = Rows()
     run_id = a_large_run(rows)
     await rows.put(engine.database)
-    (task_run,) = await queries.list_runs(
-        engine.database, RunKind.TASK_RUN, RunQuery(parent_ids=(run_id,), limit=1)
+    inside = OneOf("flow_run_id", (run_id,))
+    (task_run,), _ = await queries.list_runs(
+        engine.database, RunKind.TASK_RUN, Query(inside, limit=1)
     )
 
     assert await engine.pipeline.submit(DoomRun(RunKind.FLOW_RUN, run_id, MONTH))
@@ -248,8 +253,7 @@ async def test_a_large_run_is_gone_for_all_from_the_first_step_on(engine: Engine
         with pytest.raises(NotFoundError) as refused:
             await engine.pipeline.submit(DeleteRun(kind, id_))
         assert refused.value.reason == "DELETED"
-    assert await queries.count_runs(database, RunKind.FLOW_RUN, RunQuery()) == 0
-    inside = RunQuery(parent_ids=(run_id,))
+    assert await queries.count_runs(database, RunKind.FLOW_RUN, EVERYTHING) == 0
     assert await queries.count_runs(database, RunKind.TASK_RUN, inside) == 0
     assert await log_queries.list_chunks(database, LogQuery(run_id), 0, False, 10) == []
     assert await log_queries.get_log_status(database, run_id, 0) is None
@@ -269,7 +273,7 @@ async def test_a_large_runs_history_and_keys_answer_nothing_any_more(engine: Eng
     )
     rows.run("task_run", ago(40), flow_run_id=run_id, task_key="task", dynamic_key="0")
     await rows.put(engine.database)
-    (task_run,) = await queries.list_runs(engine.database, RunKind.TASK_RUN, RunQuery())
+    (task_run,), _ = await queries.list_runs(engine.database, RunKind.TASK_RUN, Query())
     assert await engine.pipeline.submit(DoomRun(RunKind.FLOW_RUN, run_id, MONTH))
 
     draft = StateDraft(StateType.RUNNING, "Running")

@@ -23,7 +23,7 @@ from interlock_server.storage.dialects import open_database
 from interlock_server.storage.log_queries import LogQuery
 from interlock_server.storage.migrations import Event, Migrator, Stage
 from interlock_server.storage.records import FlowRun, RunKind
-from interlock_server.storage.tables import metadata
+from interlock_server.storage.tables import exists_on, metadata
 from interlock_server.storage.types import IdType
 from sqlalchemy import (
     Boolean,
@@ -141,7 +141,10 @@ async def test_the_migrations_build_what_the_code_declares(databases: list[Datab
 
     def differences(connection: Connection) -> list[Any]:
         options = {"compare_type": True, "compare_server_default": True}
-        named = {"include_name": lambda name, *_: name not in version_tables.NAMES}
+        named = {
+            "include_name": lambda name, *_: name not in version_tables.NAMES,
+            "include_object": lambda thing, *_: exists_on(thing, connection.dialect.name),
+        }
         found: list[Any] = compare_metadata(
             MigrationContext.configure(connection, opts=options | named), metadata
         )

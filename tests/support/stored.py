@@ -1,6 +1,7 @@
 """Rows put straight into the tables, where what is tested takes long to come about by itself."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import zstandard
@@ -79,6 +80,12 @@ class Rows:
         )
         self.transition(kind, run_id, ended, id=state_id, state=state)
         return run_id
+
+    def findable(self, kind: str, run_id: str, name: str, tags: Iterable[str] = ()) -> None:
+        """What finds a run by its name and its tags."""
+        self.add(f"{kind}_name", run_id=run_id, name=name, folded_name=name.casefold())
+        for tag in tags:
+            self.add(f"{kind}_tag", run_id=run_id, tag=tag)
 
     def transition(
         self, kind: str, run_id: str, decided: int, state: str = "", **values: Any

@@ -17,6 +17,7 @@ from interlock_server.storage import queries
 from interlock_server.storage.commands import CommandClass
 from interlock_server.storage.database import Database
 from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.filters import OneOf, Query
 from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.records import Flow, RunKind
 from interlock_server.storage.rows import json_text
@@ -151,8 +152,8 @@ async def delete_flow_with_runs(
     flow = await queries.get_flow(database, flow_id)
     if flow is not None and version is not None and version != flow.version:
         raise EtagMismatchError("flow", flow_id)
-    query = queries.RunQuery(parent_ids=(flow_id,), limit=_DELETED_AT_ONCE)
-    while runs := await queries.list_runs(database, RunKind.FLOW_RUN, query):
+    query = Query(OneOf("flow_id", (flow_id,)), limit=_DELETED_AT_ONCE)
+    while runs := (await queries.list_runs(database, RunKind.FLOW_RUN, query))[0]:
         for run in runs:
             # Someone else may delete it at the same time.
             with suppress(NotFoundError):

@@ -90,9 +90,9 @@ def name(field: str, value: str, max_bytes: int = MAX_NAME_BYTES) -> str:
     return text(field, value, max_bytes)
 
 
-def texts(field: str, values: Iterable[str]) -> tuple[str, ...]:
+def texts(field: str, values: Iterable[str], max_bytes: int = MAX_NAME_BYTES) -> tuple[str, ...]:
     """Read the texts of a filter."""
-    return tuple([text(f"{field}[{i}]", v) for i, v in enumerate(values)])
+    return tuple([text(f"{field}[{i}]", value, max_bytes) for i, value in enumerate(values)])
 
 
 def check_filter(given: Message) -> None:

@@ -9,14 +9,13 @@ from interlock.v1 import flow_run_pb2 as pb
 
 from interlock_server.core.engine import Engine
 from interlock_server.core.runs import Creation
-from interlock_server.rpc import fields, states
+from interlock_server.rpc import fields, filters, states
 from interlock_server.rpc.calls import Context
 from interlock_server.rpc.explanations import explanation
 from interlock_server.rpc.limits import MAX_KEY_BYTES, MAX_RETRIES
 from interlock_server.rpc.pause_calls import PauseCalls
-from interlock_server.rpc.run_calls import RunCalls, changed, shared_filter, times
+from interlock_server.rpc.run_calls import RunCalls, changed, times
 from interlock_server.rules.runs import NEVER, RetryPolicy
-from interlock_server.storage.queries import RunQuery
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun
 from interlock_server.storage.rows import json_text
 
@@ -47,7 +46,7 @@ class FlowRunService:
         self, request: pb.ListFlowRunsRequest, context: Context
     ) -> pb.ListFlowRunsResponse:
         """List flow runs, a page at a time."""
-        runs, token = await self._calls.list_page(request, _query(request.filter))
+        runs, token = await self._calls.list_page(request, filters.FLOW_RUNS)
         return pb.ListFlowRunsResponse(
             flow_runs=[to_flow_run(run) for run in runs], next_page_token=token
         )
@@ -56,7 +55,7 @@ class FlowRunService:
         self, request: pb.CountFlowRunsRequest, context: Context
     ) -> pb.CountFlowRunsResponse:
         """Count flow runs."""
-        return pb.CountFlowRunsResponse(count=await self._calls.count(_query(request.filter)))
+        return pb.CountFlowRunsResponse(count=await self._calls.count(request, filters.FLOW_RUNS))
 
     async def UpdateFlowRun(  # noqa: N802
         self, request: pb.UpdateFlowRunRequest, context: Context
@@ -194,14 +193,6 @@ def _retry_columns(policy: RetryPolicy) -> dict[str, Any]:
         "retry_delays": json_text(policy.delays) if policy.delays else None,
         "retry_crashes": policy.retry_crashes,
     }
-
-
-def _query(given: pb.FlowRunFilter) -> RunQuery:
-    return RunQuery(
-        parent_ids=fields.ids("filter.flow_ids", given.flow_ids),
-        parent_task_run_ids=fields.ids("filter.parent_task_run_ids", given.parent_task_run_ids),
-        **shared_filter(given),
-    )
 
 
 def to_flow_run(run: FlowRun | TaskRun) -> pb.FlowRun:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 from interlock.v1 import flow_pb2 as pb
 
@@ -15,16 +15,18 @@ from interlock_server.core.flows import (
     UpdateFlow,
     delete_flow_with_runs,
 )
-from interlock_server.rpc import fields, pages
+from interlock_server.rpc import fields, filters, pages
 from interlock_server.rpc.calls import Context, remaining
 from interlock_server.storage import queries
-from interlock_server.storage.queries import FlowQuery, Order
+from interlock_server.storage.filters import Order
 from interlock_server.storage.records import Flow
 
-_ORDERS = {
-    pb.FLOW_ORDER_UNSPECIFIED: (Order("created", True), (int, str)),
-    pb.FLOW_ORDER_CREATED_DESC: (Order("created", True), (int, str)),
-    pb.FLOW_ORDER_NAME_ASC: (Order("name", False), (str, str)),
+_ORDERS: Mapping[int, Order] = {
+    pb.FLOW_ORDER_UNSPECIFIED: Order("created", True),
+    pb.FLOW_ORDER_CREATED_DESC: Order("created", True),
+    pb.FLOW_ORDER_NAME_ASC: Order("name", False),
+    pb.FLOW_ORDER_NAME_DESC: Order("name", True),
+    pb.FLOW_ORDER_UPDATED_DESC: Order("updated", True),
 }
 
 
@@ -71,31 +73,20 @@ class FlowService:
         self, request: pb.ListFlowsRequest, context: Context
     ) -> pb.ListFlowsResponse:
         """List flows, a page at a time."""
-        if request.order_by not in _ORDERS:
-            raise InvalidArgumentError("order_by", f"There is no order {request.order_by}.")
-        order, kinds = _ORDERS[request.order_by]
-        size = fields.page_size(request.page_size)
-        query = replace(
-            _query(request.filter),
-            order=order,
-            after=pages.position(request, kinds),
-            limit=size + 1,
-        )
-        flows = await queries.list_flows(self._engine.database, query)
-        token = ""
-        if len(flows) > size:
-            last = flows[size - 1]
-            token = pages.token(request, (getattr(last, order.column), last.id))
+        query = pages.query(request, filters.FLOWS, _ORDERS)
+        flows, after = await queries.list_flows(self._engine.database, query)
         return pb.ListFlowsResponse(
-            flows=[to_flow(flow) for flow in flows[:size]], next_page_token=token
+            flows=[to_flow(flow) for flow in flows],
+            next_page_token=pages.token_or_none(request, after),
         )
 
     async def CountFlows(  # noqa: N802
         self, request: pb.CountFlowsRequest, context: Context
     ) -> pb.CountFlowsResponse:
         """Count flows."""
-        query = _query(request.filter)
-        return pb.CountFlowsResponse(count=await queries.count_flows(self._engine.database, query))
+        condition = filters.read(request.filter, filters.FLOWS)
+        count = await queries.count_flows(self._engine.database, condition)
+        return pb.CountFlowsResponse(count=count)
 
     async def UpdateFlow(  # noqa: N802
         self, request: pb.UpdateFlowRequest, context: Context
@@ -125,13 +116,6 @@ class FlowService:
         else:
             await engine.pipeline.submit(DeleteFlow(flow_id, version), remaining(context))
         return pb.DeleteFlowResponse()
-
-
-def _query(given: pb.FlowFilter) -> FlowQuery:
-    fields.check_filter(given)
-    return FlowQuery(
-        ids=fields.ids("filter.ids", given.ids), names=fields.texts("filter.names", given.names)
-    )
 
 
 def to_flow(flow: Flow) -> pb.Flow:

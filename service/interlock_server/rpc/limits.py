@@ -19,8 +19,12 @@ MAX_BATCH_ITEMS = 1000
 MAX_RETRIES = 10_000
 MAX_RETRY_DELAYS = 50
 MAX_FILTER_VALUES = 500
-"""Of all conditions of a filter together: the oldest supported SQLite takes 999 variables in a
-statement."""
+"""Of one condition of a filter."""
+MAX_FILTER_CONDITIONS = 50
+MAX_FILTER_DEPTH = 3
+"""Of groups in groups."""
+MAX_FILTER_BYTES = 256 * 1024
+"""SQLite takes statements of a million bytes, and values are written into them."""
 MAX_LOG_BATCH_RECORDS = 10_000
 MAX_LOG_MESSAGE_BYTES = 1024 * 1024
 LOG_WINDOW_BYTES = 8 * 1024 * 1024

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any
 
 from google.protobuf.message import Message
 
 from interlock_server.core.errors import InvalidArgumentError
-from interlock_server.rpc import fields
-from interlock_server.storage.queries import Position
+from interlock_server.rpc import fields, filters
+from interlock_server.storage.filters import Order, Position, Query
 
 
 def fingerprint(request: Message) -> str:
@@ -28,6 +30,26 @@ def token(request: Message, position: Position) -> str:
     """Make the token of the page that comes after a position."""
     content = json.dumps([fingerprint(request), *position], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode()
+
+
+def token_or_none(request: Message, position: Position | None) -> str:
+    """Make the token of the next page; empty: there is none."""
+    return "" if position is None else token(request, position)
+
+
+def query(
+    request: Any, readers: Mapping[str, filters.Reader], orders: Mapping[int, Order]
+) -> Query:
+    """Read what a list request asks for. Raises InvalidArgumentError."""
+    order = orders.get(request.order_by)
+    if order is None:
+        raise InvalidArgumentError("order_by", f"There is no order {request.order_by}.")
+    return Query(
+        filters.read(request.filter, readers),
+        order,
+        position(request, order.kinds()),
+        fields.page_size(request.page_size),
+    )
 
 
 def position(request: Message, kinds: tuple[type, ...]) -> Position | None:

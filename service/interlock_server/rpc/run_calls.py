@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -13,22 +12,26 @@ from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, InvalidArgumentError, run_not_found
 from interlock_server.core.runs import CreateRuns, Creation, DeleteRun, Made, UpdateRun
 from interlock_server.core.transitions import ProposeStates
-from interlock_server.rpc import fields, pages, states
+from interlock_server.rpc import fields, filters, pages, states
 from interlock_server.rpc.calls import Context, remaining
 from interlock_server.rules.effects import estimated_run_time, lateness
 from interlock_server.rules.states import StateDraft
 from interlock_server.storage import queries
-from interlock_server.storage.queries import BY_ID_DESC, Order, RunQuery
+from interlock_server.storage.filters import BY_ID_DESC, Order
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun
 
-_BY_EXPECTED_START = "expected_start_time"
-
 # The enums of both kinds have the same numbers.
-_ORDERS: Mapping[int, tuple[Order, tuple[type, ...]]] = {
-    0: (BY_ID_DESC, (str,)),
-    1: (BY_ID_DESC, (str,)),
-    2: (Order(_BY_EXPECTED_START, False), (int, str)),
-    3: (Order(_BY_EXPECTED_START, True), (int, str)),
+ORDERS = {
+    0: BY_ID_DESC,
+    1: BY_ID_DESC,
+    2: Order("expected_start_time", False),
+    3: Order("expected_start_time", True),
+    4: Order("start_time", False),
+    5: Order("start_time", True),
+    6: Order("end_time", True),
+    7: Order("next_scheduled_start_time", False),
+    8: Order("name", False),
+    9: Order("name", True),
 }
 
 
@@ -66,25 +69,17 @@ class RunCalls:
         return run
 
     async def list_page(
-        self, request: Any, query: RunQuery
+        self, request: Any, readers: Mapping[str, filters.Reader]
     ) -> tuple[list[FlowRun] | list[TaskRun], str]:
         """Read the page of runs that a list request asks for, and the token of the next one."""
-        if request.order_by not in _ORDERS:
-            raise InvalidArgumentError("order_by", f"There is no order {request.order_by}.")
-        order, kinds = _ORDERS[request.order_by]
-        size = fields.page_size(request.page_size)
-        after = pages.position(request, kinds)
-        query = replace(query, order=order, after=after, limit=size + 1)
-        runs = await queries.list_runs(self._engine.database, self._kind, query)
-        if len(runs) <= size:
-            return runs, ""
-        last = runs[size - 1]
-        position = (last.id,) if order is BY_ID_DESC else (_due(last), last.id)
-        return runs[:size], pages.token(request, position)
+        query = pages.query(request, readers, ORDERS)
+        runs, after = await queries.list_runs(self._engine.database, self._kind, query)
+        return runs, pages.token_or_none(request, after)
 
-    async def count(self, query: RunQuery) -> int:
-        """Count runs."""
-        return await queries.count_runs(self._engine.database, self._kind, query)
+    async def count(self, request: Any, readers: Mapping[str, filters.Reader]) -> int:
+        """Count the runs that a count request asks for."""
+        condition = filters.read(request.filter, readers)
+        return await queries.count_runs(self._engine.database, self._kind, condition)
 
     async def update(
         self, run_id: str, values: dict[str, Any], version: int | None, context: Context
@@ -153,23 +148,6 @@ class RunCalls:
             last = found[size - 1]
             token = pages.token(request, (last.decided, last.id))
         return [states.to_transition(transition) for transition in found[:size]], token
-
-
-def _due(run: FlowRun | TaskRun) -> int:
-    due = run.progress.expected_start_time
-    assert due is not None, "a run is made with a state, which sets it"
-    return due
-
-
-def shared_filter(given: Any) -> dict[str, Any]:
-    """Read the conditions that filters of both kinds have; check the size of all."""
-    fields.check_filter(given)
-    return {
-        "ids": fields.ids("filter.ids", given.ids),
-        "names": fields.texts("filter.names", given.names),
-        "state_types": states.state_types("filter.state_types", given.state_types),
-        "state_names": fields.texts("filter.state_names", given.state_names),
-    }
 
 
 def times(run: FlowRun | TaskRun, now: int) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from interlock.v1 import task_run_pb2 as pb
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, InvalidArgumentError
 from interlock_server.core.runs import Creation, Made
-from interlock_server.rpc import fields, states
+from interlock_server.rpc import fields, filters, states
 from interlock_server.rpc.calls import Context
 from interlock_server.rpc.explanations import explanation
 from interlock_server.rpc.limits import MAX_KEY_BYTES, MAX_RETRIES, MAX_RETRY_DELAYS
-from interlock_server.rpc.run_calls import RunCalls, changed, shared_filter, times
+from interlock_server.rpc.run_calls import RunCalls, changed, times
 from interlock_server.rules.runs import NEVER, RetryPolicy
-from interlock_server.storage.queries import RunQuery
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun
 from interlock_server.storage.rows import json_text
 
@@ -65,7 +64,7 @@ class TaskRunService:
         self, request: pb.ListTaskRunsRequest, context: Context
     ) -> pb.ListTaskRunsResponse:
         """List task runs, a page at a time."""
-        runs, token = await self._calls.list_page(request, _query(request.filter))
+        runs, token = await self._calls.list_page(request, filters.TASK_RUNS)
         return pb.ListTaskRunsResponse(
             task_runs=[to_task_run(run) for run in runs], next_page_token=token
         )
@@ -74,7 +73,7 @@ class TaskRunService:
         self, request: pb.CountTaskRunsRequest, context: Context
     ) -> pb.CountTaskRunsResponse:
         """Count task runs."""
-        return pb.CountTaskRunsResponse(count=await self._calls.count(_query(request.filter)))
+        return pb.CountTaskRunsResponse(count=await self._calls.count(request, filters.TASK_RUNS))
 
     async def UpdateTaskRun(  # noqa: N802
         self, request: pb.UpdateTaskRunRequest, context: Context
@@ -170,14 +169,6 @@ def _retry_policy(field: str, request: pb.CreateTaskRunRequest) -> RetryPolicy:
         tuple([fields.duration(f"{field}.delays[{i}]", d) for i, d in enumerate(policy.delays)]),
         factor,
         policy.retry_crashes,
-    )
-
-
-def _query(given: pb.TaskRunFilter) -> RunQuery:
-    return RunQuery(
-        parent_ids=fields.ids("filter.flow_run_ids", given.flow_run_ids),
-        task_keys=fields.texts("filter.task_keys", given.task_keys),
-        **shared_filter(given),
     )
 
 

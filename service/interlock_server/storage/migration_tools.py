@@ -7,11 +7,12 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from alembic import context, op
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 BATCH = 2_000
 """Rows that a backfill changes in one transaction: some 20 ms, so that nobody waits for long."""
@@ -54,6 +55,15 @@ def build_index(
         _note(f"the index {name} is built")
 
 
+def build_substring_index(name: str, table: str, column: str) -> None:
+    """Build, within the revision's transaction, what finds texts by their parts.
+
+    For tables that are new or small: writers have to wait. SQLite has nothing of the kind.
+    """
+    if _is_postgresql():
+        op.execute(f"CREATE INDEX {name} ON {table} USING gin ({column} gin_trgm_ops)")
+
+
 def drop_index(name: str) -> None:
     """Drop an index without keeping writers out. One that is not there is no error."""
     if not _is_postgresql():
@@ -73,11 +83,54 @@ def backfill(
     already is told from the rest, also after the migrator was killed. Answers how many rows it has
     changed. Raises RuntimeError where rows are left that meet the condition.
     """
-    connection = op.get_bind()
     change = f"UPDATE {table} SET {assignments} WHERE ({where})"
     if context.config.attributes.get("rehearsal"):
         op.execute(change)  # There are no rows, but people want to see it.
         return 0
+
+    def write(connection: Connection, within: str, given: dict[str, object]) -> int:
+        return connection.execute(text(f"{change}{within}"), given).rowcount
+
+    return _backfill(table, key, where, write, batch)
+
+
+def backfill_rows(
+    table: str,
+    columns: list[str],
+    write: Callable[[Connection, Sequence[Row[Any]]], object],
+    *,
+    where: str,
+    key: str = "id",
+    batch: int = BATCH,
+) -> int:
+    """Have Python do for the rows that meet a condition what SQL can not; else as `backfill`.
+
+    `write` is given some rows, each its key and then the columns, and may change or insert what it
+    likes, so that the rows no longer meet the condition. They stay locked meanwhile. It is given
+    further rows in the next transaction.
+    """
+    if context.config.attributes.get("rehearsal"):
+        return 0
+    # On SQLite the transaction has the whole database.
+    lock = f" FOR UPDATE OF {table}" if _is_postgresql() else ""
+
+    def change(connection: Connection, within: str, given: dict[str, object]) -> int:
+        wanted = f"SELECT {', '.join([key, *columns])} FROM {table} WHERE ({where}){within}{lock}"
+        rows = connection.execute(text(wanted), given).all()
+        if rows:
+            write(connection, rows)
+        return len(rows)
+
+    return _backfill(table, key, where, change, batch)
+
+
+Change = Callable[[Connection, str, dict[str, object]], int]
+"""Changes the rows within bounds, given as further conditions with their values; answers how many
+they were."""
+
+
+def _backfill(table: str, key: str, where: str, change: Change, batch: int) -> int:
+    connection = op.get_bind()
     done = 0
     for _ in range(_PASSES):
         left = connection.scalar(text(f"SELECT count(*) FROM {table} WHERE {where}")) or 0
@@ -98,7 +151,7 @@ def backfill(
 
 
 def _change_in_batches(
-    connection: Connection, table: str, key: str, where: str, change: str, batch: int
+    connection: Connection, table: str, key: str, where: str, change: Change, batch: int
 ) -> Iterator[int]:
     """Go through a table once; yields after each batch, with the number of its rows."""
     last: object = None
@@ -112,7 +165,7 @@ def _change_in_batches(
         if largest is None:
             return
         within = f"{after} AND {key} <= :largest"
-        yield connection.execute(text(f"{change}{within}"), given | {"largest": largest}).rowcount
+        yield change(connection, within, given | {"largest": largest})
         last = largest
 
 

@@ -8,7 +8,8 @@ it waited. (A locked row itself is fresh: the database reads it again after the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+import json
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from enum import Enum
 from typing import Any
@@ -18,12 +19,24 @@ from sqlalchemy import Table
 from interlock_server.rules.states import Id, Micros, State
 from interlock_server.storage import clock, tables
 from interlock_server.storage.facts import Facts, Needs
-from interlock_server.storage.records import Heartbeat, LogHead, LogProducer, RunKind, Term
+from interlock_server.storage.records import (
+    Deployment,
+    Flow,
+    FlowRun,
+    Heartbeat,
+    LogHead,
+    LogProducer,
+    RunKind,
+    TaskRun,
+    Term,
+)
 from interlock_server.storage.rows import (
     HEARTBEAT_TABLES,
     KEY_COLUMNS,
     MOVE_COLUMNS,
+    NAME_TABLES,
     RUN_TABLES,
+    TAG_TABLES,
     TRANSITION_COLUMNS,
     TRANSITION_TABLES,
     Row,
@@ -34,6 +47,7 @@ from interlock_server.storage.rows import (
     fact_columns,
     flow_of,
     flow_row,
+    folded,
     log_chunk_row,
     move_row,
     run_facts_of,
@@ -367,11 +381,15 @@ def writes(facts: Facts) -> Iterator[Write]:
     """Answer what a batch writes, parents before children."""
     if facts.new_flows:
         yield Insert(tables.flow, [flow_row(flow) for flow in facts.new_flows])
+        yield from _tags(tables.flow_tag, facts.new_flows)
     if facts.new_deployments:
         yield Insert(tables.deployment, [deployment_row(made) for made in facts.new_deployments])
+        yield from _tags(tables.deployment_tag, facts.new_deployments)
     for kind in RunKind:
         if new := facts.new_runs[kind]:
             yield Insert(RUN_TABLES[kind], [run_row(run) for run in new])
+            yield Insert(NAME_TABLES[kind], [(run.id, run.name, folded(run.name)) for run in new])
+            yield from _tags(TAG_TABLES[kind], new)
     rows: list[Row]
     for kind in RunKind:
         if moved := facts.moved_runs[kind]:
@@ -402,6 +420,12 @@ def _heartbeat_writes(facts: Facts) -> Iterator[Write]:
             yield Upsert(table, [astuple(moved[id_]) for id_ in sorted(moved)])
         if ended := facts.ended_heartbeats[kind]:
             yield Delete(table, "run_id", sorted(ended))
+
+
+def _tags(table: Table, things: Iterable[Flow | Deployment | FlowRun | TaskRun]) -> Iterator[Write]:
+    rows: list[Row] = [(thing.id, tag) for thing in things for tag in thing.tags]
+    if rows:
+        yield Insert(table, rows)
 
 
 def _log_writes(facts: Facts) -> Iterator[Write]:
@@ -436,9 +460,22 @@ def _log_writes(facts: Facts) -> Iterator[Write]:
 def _edits(facts: Facts) -> Iterator[Write]:
     for id_, values in facts.edited_flows.items():
         yield Update(tables.flow, tuple(values), [(id_, *values.values())])
+        yield from _new_tags(tables.flow_tag, "flow_id", id_, values)
     for kind in RunKind:
         for id_, values in facts.edited_runs[kind].items():
             yield Update(RUN_TABLES[kind], tuple(values), [(id_, *values.values())])
+            yield from _new_tags(TAG_TABLES[kind], "run_id", id_, values)
+            if (name := values.get("name")) is not None:
+                yield Upsert(NAME_TABLES[kind], [(id_, name, folded(name))])
+
+
+def _new_tags(table: Table, key: str, id_: Id, values: Mapping[str, Any]) -> Iterator[Write]:
+    """Keep what finds a thing by its tags in step with the columns that are edited."""
+    if (tags := values.get("tags")) is not None:
+        yield Delete(table, key, [id_])
+        rows: list[Row] = [(id_, tag) for tag in json.loads(tags)]
+        if rows:
+            yield Insert(table, rows)
 
 
 def _deletions(facts: Facts) -> Iterator[Write]:

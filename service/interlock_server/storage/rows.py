@@ -45,6 +45,8 @@ HEARTBEAT_TABLES = {
     RunKind.FLOW_RUN: tables.flow_run_heartbeat,
     RunKind.TASK_RUN: tables.task_run_heartbeat,
 }
+TAG_TABLES = {RunKind.FLOW_RUN: tables.flow_run_tag, RunKind.TASK_RUN: tables.task_run_tag}
+NAME_TABLES = {RunKind.FLOW_RUN: tables.flow_run_name, RunKind.TASK_RUN: tables.task_run_name}
 PARENT_COLUMNS = {RunKind.FLOW_RUN: "flow_id", RunKind.TASK_RUN: "flow_run_id"}
 KEY_COLUMNS = {
     RunKind.FLOW_RUN: ("flow_id", "idempotency_key"),
@@ -109,6 +111,11 @@ def retry_policy_of(
     if max_retries == 0 and delays is None:
         return NEVER
     return _retry_policy(max_retries, delays, jitter_factor, crashes)
+
+
+def folded(name: str) -> str:
+    """Answer a name as it is searched: without the difference of upper and lower case."""
+    return name.casefold()
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -327,6 +334,7 @@ def flow_row(flow: Flow) -> tuple[Any, ...]:
         flow.created,
         flow.updated,
         flow.version,
+        folded(flow.name),
     )
 
 
@@ -349,12 +357,13 @@ def deployment_row(deployment: Deployment) -> tuple[Any, ...]:
         deployment.created,
         deployment.updated,
         deployment.version,
+        folded(deployment.name),
     )
 
 
 def deployment_of(row: Row) -> Deployment:
     """Read a deployment's row."""
-    id_, flow_id, name, tags, labels, *rest = row
+    id_, flow_id, name, tags, labels, *rest, _ = row
     return Deployment(id_, flow_id, name, tuple(json.loads(tags)), json.loads(labels), *rest)
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TEXT
 
-from interlock_server.storage.retention import AsLongAsAsked, ForDays, Kept, WithItsRun
+from interlock_server.storage.retention import AsLongAsAsked, ForDays, Kept, Retention, WithItsRun
 from interlock_server.storage.types import IdType
 
 metadata = MetaData(
@@ -48,6 +48,27 @@ def _time(name: str) -> Column[int]:
 # Names sort by code point on both dialects, whatever the language of the PostgreSQL database.
 _Name = Text().with_variant(TEXT(collation="C"), "postgresql")
 
+# The same on every dialect: by Python's `str.casefold`. It is set in each row since revision 0005.
+_FOLDED = "folded_name"
+
+
+def _substring_index(column: str) -> Index:
+    """Find texts by their parts. SQLite has nothing of the kind: it looks through them all."""
+    trigrams = Index(
+        None,
+        column,
+        postgresql_using="gin",
+        postgresql_ops={column: "gin_trgm_ops"},
+        info={"only_on": "postgresql"},
+    )
+    return trigrams.ddl_if(dialect="postgresql")
+
+
+def exists_on(thing: object, dialect: str) -> bool:
+    """Tell whether a dialect's schema has a thing: it lacks indexes that only another one has."""
+    return not isinstance(thing, Index) or thing.info.get("only_on", dialect) == dialect
+
+
 flow = Table(
     "flow",
     metadata,
@@ -58,7 +79,9 @@ flow = Table(
     _time("created"),
     _time("updated"),
     Column("version", BigInteger, nullable=False),
+    Column(_FOLDED, Text),
     Index(None, "created", "id"),
+    _substring_index(_FOLDED),
     info={"retention": Kept("A flow's name, tags and labels say what its runs to come will be.")},
 )
 
@@ -74,8 +97,10 @@ deployment = Table(
     _time("created"),
     _time("updated"),
     Column("version", BigInteger, nullable=False),
+    Column(_FOLDED, Text),
     UniqueConstraint("flow_id", "name"),
     Index(None, "created", "id"),
+    _substring_index(_FOLDED),
     info={"retention": Kept("A deployment says how its runs to come are run.")},
 )
 
@@ -182,6 +207,45 @@ task_run = Table(
     Index(None, "state_type", "id"),
     info={"retention": AsLongAsAsked()},
 )
+
+
+def _tag_table(owner: Table, key: str, retention: Retention) -> Table:
+    """What finds things by a tag; what shows them keeps all tags of one in its `tags`."""
+    return Table(
+        f"{owner.name}_tag",
+        metadata,
+        Column(key, IdType, ForeignKey(owner.c.id, ondelete="CASCADE"), primary_key=True),
+        Column("tag", Text, primary_key=True),
+        Index(None, "tag", key),
+        info={"retention": retention},
+    )
+
+
+flow_tag = _tag_table(flow, "flow_id", Kept("They are part of their flow."))
+deployment_tag = _tag_table(deployment, "deployment_id", Kept("They are part of their deployment."))
+flow_run_tag = _tag_table(flow_run, "run_id", WithItsRun())
+task_run_tag = _tag_table(task_run, "run_id", WithItsRun())
+
+
+def _name_table(run: Table) -> Table:
+    """What finds runs by their name, and sorts them by it.
+
+    It stands beside the runs, since each transition of a run would write to all of its indexes.
+    """
+    return Table(
+        f"{run.name}_name",
+        metadata,
+        Column("run_id", IdType, ForeignKey(run.c.id, ondelete="CASCADE"), primary_key=True),
+        Column("name", _Name, nullable=False),
+        Column(_FOLDED, Text, nullable=False),
+        Index(None, "name", "run_id"),
+        _substring_index(_FOLDED),
+        info={"retention": WithItsRun()},
+    )
+
+
+flow_run_name = _name_table(flow_run)
+task_run_name = _name_table(task_run)
 
 
 def _transition_table(run: Table) -> Table:

@@ -38,6 +38,16 @@ class IdType(TypeDecorator[str]):
             return value
         return id_to_bytes(value)
 
+    def process_literal_param(self, value: str | None, dialect: Dialect) -> str:
+        """Write an id into a statement, where there are more ids than variables."""
+        if value is None:
+            return "NULL"
+        return f"'{value}'" if dialect.supports_native_uuid else f"x'{id_to_bytes(value).hex()}'"
+
+    def literal_processor(self, dialect: Dialect) -> Any:
+        """Leave the work to `process_literal_param`."""
+        return lambda value: self.process_literal_param(value, dialect)
+
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
         """Turn what the database keeps into the id."""
         if value is None or dialect.supports_native_uuid:

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from interlock.v1 import filter_pb2 as interlock_dot_v1_dot_filter__pb2
 from interlock.v1 import options_pb2 as interlock_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17interlock/v1/flow.proto\x12\x0cinterlock.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ainterlock/v1/options.proto\"\xfd\x01\n\x04\x46low\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12.\n\x06labels\x18\x04 \x03(\x0b\x32\x1e.interlock.v1.Flow.LabelsEntry\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\nFlowFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\r\n\x05names\x18\x02 \x03(\t\"\xa7\x01\n\x11\x43reateFlowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12;\n\x06labels\x18\x04 \x03(\x0b\x32+.interlock.v1.CreateFlowRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x12\x43reateFlowResponse\x12 \n\x04\x66low\x18\x01 \x01(\x0b\x32\x12.interlock.v1.Flow\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"5\n\x0eGetFlowRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\"3\n\x0fGetFlowResponse\x12 \n\x04\x66low\x18\x01 \x01(\x0b\x32\x12.interlock.v1.Flow\"\x8e\x01\n\x10ListFlowsRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.interlock.v1.FlowFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12)\n\x08order_by\x18\x04 \x01(\x0e\x32\x17.interlock.v1.FlowOrder\"O\n\x11ListFlowsResponse\x12!\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x12.interlock.v1.Flow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x11\x43ountFlowsRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.interlock.v1.FlowFilter\"#\n\x12\x43ountFlowsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\"f\n\x11UpdateFlowRequest\x12 \n\x04\x66low\x18\x01 \x01(\x0b\x32\x12.interlock.v1.Flow\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"6\n\x12UpdateFlowResponse\x12 \n\x04\x66low\x18\x01 \x01(\x0b\x32\x12.interlock.v1.Flow\"<\n\x11\x44\x65leteFlowRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x14\n\x12\x44\x65leteFlowResponse*]\n\tFlowOrder\x12\x1a\n\x16\x46LOW_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46LOW_ORDER_CREATED_DESC\x10\x01\x12\x17\n\x13\x46LOW_ORDER_NAME_ASC\x10\x02\x32\x94\x04\n\x0b\x46lowService\x12U\n\nCreateFlow\x12\x1f.interlock.v1.CreateFlowRequest\x1a .interlock.v1.CreateFlowResponse\"\x04\xc8\xf3\x18\x02\x12O\n\x07GetFlow\x12\x1c.interlock.v1.GetFlowRequest\x1a\x1d.interlock.v1.GetFlowResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12U\n\tListFlows\x12\x1e.interlock.v1.ListFlowsRequest\x1a\x1f.interlock.v1.ListFlowsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12X\n\nCountFlows\x12\x1f.interlock.v1.CountFlowsRequest\x1a .interlock.v1.CountFlowsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12U\n\nUpdateFlow\x12\x1f.interlock.v1.UpdateFlowRequest\x1a .interlock.v1.UpdateFlowResponse\"\x04\xc8\xf3\x18\x03\x12U\n\nDeleteFlow\x12\x1f.interlock.v1.DeleteFlowRequest\x1a .interlock.v1.DeleteFlowResponse\"\x04\xc8\xf3\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17interlock/v1/flow.proto\x12\x0cinterlock.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/filter.proto\x1a\x1ainterlock/v1/options.proto\"\xfd\x01\n\x04\x46low\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12.\n\x06labels\x18\x04 \x03(\x0b\x32\x1e.interlock.v1.Flow.LabelsEntry\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf5\x02\n\nFlowFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x15\n\rname_contains\x18\x03 \x01(\t\x12%\n\x04tags\x18\x04 \x01(\x0b\x32\x17.interlock.v1.TagFilter\x12\x1c\n\x0fhas_deployments\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12-\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12-\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12(\n\x06\x61ll_of\x18\x08 \x03(\x0b\x32\x18.interlock.v1.FlowFilter\x12(\n\x06\x61ny_of\x18\t \x03(\x0b\x32\x18.interlock.v1.FlowFilter\x12)\n\x07none_of\x18\n \x03(\x0b\x32\x18.interlock.v1.FlowFilterB\x12\n\x10_has_deployments\"\xa7\x01\n\x11\x43reateFlowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12;\n\x06labels\x18\x04 \x03(\x0b\x32+.interlock.v1.CreateFlowRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x12\x43reateFlowResponse\x12 \n\x04\x66low\x18\x01 \x01(\x0b\x32\x12.interlock.v1.Flow\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"5\n\x0eGetFlowRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\"3\n\x0fGetFlowResponse\x12 \n\x04\x66low\x18\x01 \x01(\x0b\x32\x12.interlock.v1.Flow\"\x8e\x01\n\x10ListFlowsRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.interlock.v1.FlowFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12)\n\x08order_by\x18\x04 \x01(\x0e\x32\x17.interlock.v1.FlowOrder\"O\n\x11ListFlowsResponse\x12!\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x12.interlock.v1.Flow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x11\x43ountFlowsRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.interlock.v1.FlowFilter\"#\n\x12\x43ountFlowsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\"f\n\x11UpdateFlowRequest\x12 \n\x04\x66low\x18\x01 \x01(\x0b\x32\x12.interlock.v1.Flow\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"6\n\x12UpdateFlowResponse\x12 \n\x04\x66low\x18\x01 \x01(\x0b\x32\x12.interlock.v1.Flow\"<\n\x11\x44\x65leteFlowRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x14\n\x12\x44\x65leteFlowResponse*\x94\x01\n\tFlowOrder\x12\x1a\n\x16\x46LOW_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46LOW_ORDER_CREATED_DESC\x10\x01\x12\x17\n\x13\x46LOW_ORDER_NAME_ASC\x10\x02\x12\x18\n\x14\x46LOW_ORDER_NAME_DESC\x10\x03\x12\x1b\n\x17\x46LOW_ORDER_UPDATED_DESC\x10\x04\x32\x94\x04\n\x0b\x46lowService\x12U\n\nCreateFlow\x12\x1f.interlock.v1.CreateFlowRequest\x1a .interlock.v1.CreateFlowResponse\"\x04\xc8\xf3\x18\x02\x12O\n\x07GetFlow\x12\x1c.interlock.v1.GetFlowRequest\x1a\x1d.interlock.v1.GetFlowResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12U\n\tListFlows\x12\x1e.interlock.v1.ListFlowsRequest\x1a\x1f.interlock.v1.ListFlowsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12X\n\nCountFlows\x12\x1f.interlock.v1.CountFlowsRequest\x1a .interlock.v1.CountFlowsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12U\n\nUpdateFlow\x12\x1f.interlock.v1.UpdateFlowRequest\x1a .interlock.v1.UpdateFlowResponse\"\x04\xc8\xf3\x18\x03\x12U\n\nDeleteFlow\x12\x1f.interlock.v1.DeleteFlowRequest\x1a .interlock.v1.DeleteFlowResponse\"\x04\xc8\xf3\x18\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,40 +51,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FLOWSERVICE'].methods_by_name['UpdateFlow']._serialized_options = b'\310\363\030\003'
   _globals['_FLOWSERVICE'].methods_by_name['DeleteFlow']._loaded_options = None
   _globals['_FLOWSERVICE'].methods_by_name['DeleteFlow']._serialized_options = b'\310\363\030\003'
-  _globals['_FLOWORDER']._serialized_start=1355
-  _globals['_FLOWORDER']._serialized_end=1448
-  _globals['_FLOW']._serialized_start=137
-  _globals['_FLOW']._serialized_end=390
-  _globals['_FLOW_LABELSENTRY']._serialized_start=345
-  _globals['_FLOW_LABELSENTRY']._serialized_end=390
-  _globals['_FLOWFILTER']._serialized_start=392
-  _globals['_FLOWFILTER']._serialized_end=432
-  _globals['_CREATEFLOWREQUEST']._serialized_start=435
-  _globals['_CREATEFLOWREQUEST']._serialized_end=602
-  _globals['_CREATEFLOWREQUEST_LABELSENTRY']._serialized_start=345
-  _globals['_CREATEFLOWREQUEST_LABELSENTRY']._serialized_end=390
-  _globals['_CREATEFLOWRESPONSE']._serialized_start=604
-  _globals['_CREATEFLOWRESPONSE']._serialized_end=675
-  _globals['_GETFLOWREQUEST']._serialized_start=677
-  _globals['_GETFLOWREQUEST']._serialized_end=730
-  _globals['_GETFLOWRESPONSE']._serialized_start=732
-  _globals['_GETFLOWRESPONSE']._serialized_end=783
-  _globals['_LISTFLOWSREQUEST']._serialized_start=786
-  _globals['_LISTFLOWSREQUEST']._serialized_end=928
-  _globals['_LISTFLOWSRESPONSE']._serialized_start=930
-  _globals['_LISTFLOWSRESPONSE']._serialized_end=1009
-  _globals['_COUNTFLOWSREQUEST']._serialized_start=1011
-  _globals['_COUNTFLOWSREQUEST']._serialized_end=1072
-  _globals['_COUNTFLOWSRESPONSE']._serialized_start=1074
-  _globals['_COUNTFLOWSRESPONSE']._serialized_end=1109
-  _globals['_UPDATEFLOWREQUEST']._serialized_start=1111
-  _globals['_UPDATEFLOWREQUEST']._serialized_end=1213
-  _globals['_UPDATEFLOWRESPONSE']._serialized_start=1215
-  _globals['_UPDATEFLOWRESPONSE']._serialized_end=1269
-  _globals['_DELETEFLOWREQUEST']._serialized_start=1271
-  _globals['_DELETEFLOWREQUEST']._serialized_end=1331
-  _globals['_DELETEFLOWRESPONSE']._serialized_start=1333
-  _globals['_DELETEFLOWRESPONSE']._serialized_end=1353
-  _globals['_FLOWSERVICE']._serialized_start=1451
-  _globals['_FLOWSERVICE']._serialized_end=1983
+  _globals['_FLOWORDER']._serialized_start=1717
+  _globals['_FLOWORDER']._serialized_end=1865
+  _globals['_FLOW']._serialized_start=164
+  _globals['_FLOW']._serialized_end=417
+  _globals['_FLOW_LABELSENTRY']._serialized_start=372
+  _globals['_FLOW_LABELSENTRY']._serialized_end=417
+  _globals['_FLOWFILTER']._serialized_start=420
+  _globals['_FLOWFILTER']._serialized_end=793
+  _globals['_CREATEFLOWREQUEST']._serialized_start=796
+  _globals['_CREATEFLOWREQUEST']._serialized_end=963
+  _globals['_CREATEFLOWREQUEST_LABELSENTRY']._serialized_start=372
+  _globals['_CREATEFLOWREQUEST_LABELSENTRY']._serialized_end=417
+  _globals['_CREATEFLOWRESPONSE']._serialized_start=965
+  _globals['_CREATEFLOWRESPONSE']._serialized_end=1036
+  _globals['_GETFLOWREQUEST']._serialized_start=1038
+  _globals['_GETFLOWREQUEST']._serialized_end=1091
+  _globals['_GETFLOWRESPONSE']._serialized_start=1093
+  _globals['_GETFLOWRESPONSE']._serialized_end=1144
+  _globals['_LISTFLOWSREQUEST']._serialized_start=1147
+  _globals['_LISTFLOWSREQUEST']._serialized_end=1289
+  _globals['_LISTFLOWSRESPONSE']._serialized_start=1291
+  _globals['_LISTFLOWSRESPONSE']._serialized_end=1370
+  _globals['_COUNTFLOWSREQUEST']._serialized_start=1372
+  _globals['_COUNTFLOWSREQUEST']._serialized_end=1433
+  _globals['_COUNTFLOWSRESPONSE']._serialized_start=1435
+  _globals['_COUNTFLOWSRESPONSE']._serialized_end=1470
+  _globals['_UPDATEFLOWREQUEST']._serialized_start=1472
+  _globals['_UPDATEFLOWREQUEST']._serialized_end=1574
+  _globals['_UPDATEFLOWRESPONSE']._serialized_start=1576
+  _globals['_UPDATEFLOWRESPONSE']._serialized_end=1630
+  _globals['_DELETEFLOWREQUEST']._serialized_start=1632
+  _globals['_DELETEFLOWREQUEST']._serialized_end=1692
+  _globals['_DELETEFLOWRESPONSE']._serialized_start=1694
+  _globals['_DELETEFLOWRESPONSE']._serialized_end=1714
+  _globals['_FLOWSERVICE']._serialized_start=1868
+  _globals['_FLOWSERVICE']._serialized_end=2400
 # @@protoc_insertion_point(module_scope)

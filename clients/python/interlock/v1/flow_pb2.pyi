@@ -11,6 +11,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import interlock.v1.filter_pb2
 import sys
 import typing
 
@@ -33,9 +34,13 @@ class _FlowOrderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """Newest first."""
     FLOW_ORDER_NAME_ASC: _FlowOrder.ValueType  # 2
     """By name, by code point."""
+    FLOW_ORDER_NAME_DESC: _FlowOrder.ValueType  # 3
+    """By name, by code point, the last first."""
+    FLOW_ORDER_UPDATED_DESC: _FlowOrder.ValueType  # 4
+    """By when they were last changed, the latest first."""
 
 class FlowOrder(_FlowOrder, metaclass=_FlowOrderEnumTypeWrapper):
-    """How flows are ordered."""
+    """How flows are ordered. Ties are broken by id, so that pages never overlap."""
 
 FLOW_ORDER_UNSPECIFIED: FlowOrder.ValueType  # 0
 """As FLOW_ORDER_CREATED_DESC."""
@@ -43,6 +48,10 @@ FLOW_ORDER_CREATED_DESC: FlowOrder.ValueType  # 1
 """Newest first."""
 FLOW_ORDER_NAME_ASC: FlowOrder.ValueType  # 2
 """By name, by code point."""
+FLOW_ORDER_NAME_DESC: FlowOrder.ValueType  # 3
+"""By name, by code point, the last first."""
+FLOW_ORDER_UPDATED_DESC: FlowOrder.ValueType  # 4
+"""By when they were last changed, the latest first."""
 Global___FlowOrder: typing_extensions.TypeAlias = FlowOrder
 
 @typing.final
@@ -114,12 +123,24 @@ Global___Flow: typing_extensions.TypeAlias = Flow
 
 @typing.final
 class FlowFilter(google.protobuf.message.Message):
-    """Which flows: those that meet every condition given."""
+    """Which flows: those that meet every condition given. The limits are those of `FlowRunFilter`."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     IDS_FIELD_NUMBER: builtins.int
     NAMES_FIELD_NUMBER: builtins.int
+    NAME_CONTAINS_FIELD_NUMBER: builtins.int
+    TAGS_FIELD_NUMBER: builtins.int
+    HAS_DEPLOYMENTS_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    UPDATE_TIME_FIELD_NUMBER: builtins.int
+    ALL_OF_FIELD_NUMBER: builtins.int
+    ANY_OF_FIELD_NUMBER: builtins.int
+    NONE_OF_FIELD_NUMBER: builtins.int
+    name_contains: builtins.str
+    """This text is part of the name. Case does not matter; no character is a wildcard."""
+    has_deployments: builtins.bool
+    """True: only flows that have a deployment; false: only others."""
     @property
     def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Any of these ids."""
@@ -128,13 +149,47 @@ class FlowFilter(google.protobuf.message.Message):
     def names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Any of these names."""
 
+    @property
+    def tags(self) -> interlock.v1.filter_pb2.TagFilter:
+        """By tags."""
+
+    @property
+    def create_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it was made."""
+
+    @property
+    def update_time(self) -> interlock.v1.filter_pb2.TimeFilter:
+        """By when it was last changed."""
+
+    @property
+    def all_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FlowFilter]:
+        """Meets each of these."""
+
+    @property
+    def any_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FlowFilter]:
+        """Meets at least one of these."""
+
+    @property
+    def none_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FlowFilter]:
+        """Meets none of these."""
+
     def __init__(
         self,
         *,
         ids: collections.abc.Iterable[builtins.str] | None = ...,
         names: collections.abc.Iterable[builtins.str] | None = ...,
+        name_contains: builtins.str = ...,
+        tags: interlock.v1.filter_pb2.TagFilter | None = ...,
+        has_deployments: builtins.bool | None = ...,
+        create_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        update_time: interlock.v1.filter_pb2.TimeFilter | None = ...,
+        all_of: collections.abc.Iterable[Global___FlowFilter] | None = ...,
+        any_of: collections.abc.Iterable[Global___FlowFilter] | None = ...,
+        none_of: collections.abc.Iterable[Global___FlowFilter] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["ids", b"ids", "names", b"names"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_has_deployments", b"_has_deployments", "create_time", b"create_time", "has_deployments", b"has_deployments", "tags", b"tags", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_has_deployments", b"_has_deployments", "all_of", b"all_of", "any_of", b"any_of", "create_time", b"create_time", "has_deployments", b"has_deployments", "ids", b"ids", "name_contains", b"name_contains", "names", b"names", "none_of", b"none_of", "tags", b"tags", "update_time", b"update_time"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_has_deployments", b"_has_deployments"]) -> typing.Literal["has_deployments"] | None: ...
 
 Global___FlowFilter: typing_extensions.TypeAlias = FlowFilter
 

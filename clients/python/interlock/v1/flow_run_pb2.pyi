@@ -273,7 +273,8 @@ Global___FlowRun: typing_extensions.TypeAlias = FlowRun
 @typing.final
 class FlowRunFilter(google.protobuf.message.Message):
     """Which flow runs: those that meet every condition given. A list has 500 values at the most; groups
-    may stand in groups, three deep, and all of a filter together has 50 conditions at the most.
+    may stand in groups, three deep, and all of a filter together has 50 conditions at the most, in
+    256 KiB.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
