@@ -137,3 +137,12 @@ def test_of_two_servers_one_runs_the_loops_and_the_other_follows(
             # Once, and by one of them.
             reasons = [line.reason for line in FlowRuns(stubs).history(second)]
             assert reasons.count("HEARTBEAT_LOST") == 1
+
+
+def test_a_server_that_stops_leaves_the_loops_to_the_next_at_once(tmp_path: Path) -> None:
+    # By itself its term would last for minutes.
+    patient = {"INTERLOCK_LOOPS_PERIOD": "300"}
+    with ServerProcess(environment=patient) as server:
+        until(lambda: running(server))
+        server.restart()
+        until(lambda: running(server))

@@ -64,8 +64,8 @@ class Loops:
 
     async def stop(self) -> None:
         """Stop all loops. May be called twice, and before `start`."""
-        await self.term.stop()
         await asyncio.gather(*(loop.stop() for loop in self._all()))
+        await self.term.stop()
 
     def _all(self) -> Iterator[Loop]:
         yield from self._reapers.values()

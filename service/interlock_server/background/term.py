@@ -6,14 +6,19 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
-from interlock_server.core.terms import KeepTerm, Session
+from interlock_server.core.terms import EndTerm, KeepTerm, Session
 from interlock_server.rules.states import Micros
+from interlock_server.storage.errors import StorageError
 from interlock_server.storage.pipeline import Pipeline
 
 _MICROS = 1_000_000
+
+_LAST_WORD = 0.5
+"""Seconds that a server which stops takes to say that it does."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,12 +53,17 @@ class TermKeeper:
             self._task = asyncio.create_task(self._run(), name="term of the loops")
 
     async def stop(self) -> None:
-        """Tick no more; the term ends by itself. May be called twice, and before `start`."""
+        """Tick no more, and give up the term. May be called twice, and before `start`."""
         task, self._task = self._task, None
-        self._held = False
+        held, self._held = self._held, False
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        if held:
+            # Where that can not be said, the term ends by itself.
+            with suppress(TimeoutError, StorageError):
+                ending = self._pipeline.submit(EndTerm(self.session))
+                await asyncio.wait_for(ending, _LAST_WORD)
 
     async def _run(self) -> None:
         failed = False

@@ -12,7 +12,7 @@ likewise when a term is taken over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from interlock.ids import uuid7
 
@@ -60,9 +60,7 @@ class Session:
         return -self.tick < now - term.renewed <= 2 * self.tick
 
 
-class KeepTerm:
-    """Takes or renews the term of the loops, if it is the session's or free."""
-
+class _TermCommand:
     command_class = CommandClass.URGENT
     replayable = True
     exclusive = False
@@ -75,6 +73,20 @@ class KeepTerm:
     def add_needs(self, needs: Needs) -> None:
         """See `Command.add_needs`."""
         needs.terms.add(LOOPS)
+
+
+class EndTerm(_TermCommand):
+    """Gives up the term of the loops, if it is the session's: others need not wait for its end."""
+
+    def decide(self, facts: Facts) -> None:
+        """Let the term have ended long ago."""
+        term = facts.terms.get(LOOPS)
+        if term is not None and term.holder == self._session.holder:
+            facts.renew_term(replace(term, renewed=0))
+
+
+class KeepTerm(_TermCommand):
+    """Takes or renews the term of the loops, if it is the session's or free."""
 
     def decide(self, facts: Facts) -> Turn:
         """Renew the term; with a gap behind it, let the watched runs begin again."""
