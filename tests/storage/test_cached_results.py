@@ -4,8 +4,11 @@ import time
 from typing import Any
 
 import pytest
+from grpc import StatusCode
 from interlock.ids import uuid7
+from interlock.v1 import task_run_pb2
 
+from tests.support.refusals import refused
 from tests.support.runs import (
     ACCEPT,
     COMPLETED,
@@ -121,3 +124,18 @@ def test_a_cached_answer_is_answered_again_as_it_was(tasks: TaskRuns) -> None:
     answer = tasks.propose(sent)
     compute(tasks, key, "second")
     assert tasks.propose(sent) == answer
+
+
+def test_what_a_key_stands_for_can_be_asked(tasks: TaskRuns, stubs: Stubs) -> None:
+    key = unique("key")
+    request = task_run_pb2.GetCachedStateRequest(cache_key=key)
+    with refused(StatusCode.NOT_FOUND, "CACHE_ENTRY_NOT_FOUND"):
+        stubs.task_runs.GetCachedState(request)
+    kept = compute(tasks, key, "first")
+    found = stubs.task_runs.GetCachedState(request)
+    assert found.state == kept.state
+    compute(tasks, key, "second", cache_expiration=at(-1))
+    assert stubs.task_runs.GetCachedState(request) == found
+    tasks.delete(found.task_run_id)
+    with refused(StatusCode.NOT_FOUND, "CACHE_ENTRY_NOT_FOUND"):
+        stubs.task_runs.GetCachedState(request)

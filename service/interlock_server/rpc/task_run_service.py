@@ -8,7 +8,7 @@ import time
 from interlock.v1 import task_run_pb2 as pb
 
 from interlock_server.core.engine import Engine
-from interlock_server.core.errors import CallError, InvalidArgumentError
+from interlock_server.core.errors import CallError, InvalidArgumentError, NotFoundError
 from interlock_server.core.runs import Creation, Made
 from interlock_server.rpc import fields, filters, states
 from interlock_server.rpc.calls import Context
@@ -16,6 +16,7 @@ from interlock_server.rpc.explanations import explanation
 from interlock_server.rpc.limits import MAX_KEY_BYTES, MAX_RETRIES, MAX_RETRY_DELAYS
 from interlock_server.rpc.run_calls import RunCalls, changed, times
 from interlock_server.rules.runs import NEVER, RetryPolicy
+from interlock_server.storage import queries
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun
 from interlock_server.storage.rows import json_text
 
@@ -131,6 +132,19 @@ class TaskRunService:
         """Tell what a task run waits for, or why it ended as it did."""
         return pb.TaskRunServiceExplainRunResponse(
             explanation=await explanation(self._engine, RunKind.TASK_RUN, request.id)
+        )
+
+    async def GetCachedState(  # noqa: N802
+        self, request: pb.GetCachedStateRequest, context: Context
+    ) -> pb.GetCachedStateResponse:
+        """Answer the state that a cache key stands for."""
+        key = fields.name("cache_key", request.cache_key, MAX_KEY_BYTES)
+        found = await queries.get_cached(self._engine.database, key, time.time_ns() // 1000)
+        if found is None:
+            raise NotFoundError("cache_entry", key)
+        assert found.state is not None, "what the cache holds was written"
+        return pb.GetCachedStateResponse(
+            state=states.to_state(found.state), task_run_id=found.run_id
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from interlock_server.rules.states import Id, State, StateType
+from interlock_server.rules.states import Id, Micros, State, StateType
 from interlock_server.storage import order_sql, tables
 from interlock_server.storage.database import Database
 from interlock_server.storage.filter_sql import FLOWS, RUNS, Subject, met
@@ -153,6 +153,26 @@ async def get_flow_run_input(database: Database, run_id: Id, pause_key: str) -> 
     )
     found = await _rows(database, statement)
     return FlowRunInput(*tuple(found[0])) if found else None
+
+
+async def get_cached(database: Database, cache_key: str, now: Micros) -> Transition | None:
+    """Read the newest completion under a cache key that has not expired."""
+    entry, line, run = tables.task_run_cache, tables.task_run_transition, tables.task_run
+    there = select(run.c.id).where(
+        run.c.id == entry.c.run_id, present(RunKind.TASK_RUN, run.c, by_parent=True)
+    )
+    statement = (
+        select(line)
+        .join(entry, entry.c.state_id == line.c.id)
+        .where(
+            entry.c.cache_key == cache_key,
+            entry.c.expiration.is_(None) | (entry.c.expiration > now),
+            there.exists(),
+        )
+        .order_by(entry.c.created.desc(), entry.c.state_id.desc())
+    )
+    found = await _rows(database, statement.limit(1))
+    return transition_of(found[0]) if found else None
 
 
 # --- running them ---------------------------------------------------------------------------------

@@ -9,16 +9,24 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from interlock import text, values
 from interlock._async.parts import RunPart
-from interlock.errors import InterlockError, from_item
+from interlock.errors import InterlockError, NotFound, from_item
 from interlock.ids import uuid7
 from interlock.v1.flow_run_pb2 import FlowRun
-from interlock.v1.state_pb2 import Decision, Proposal, ResultReference, StateDetails, Transition
+from interlock.v1.state_pb2 import (
+    Decision,
+    Proposal,
+    ResultReference,
+    State,
+    StateDetails,
+    Transition,
+)
 from interlock.v1.task_run_pb2 import (
     TASK_RUN_ORDER_UNSPECIFIED,
     BatchCreateTaskRunsRequest,
     CountTaskRunsRequest,
     CreateTaskRunRequest,
     DeleteTaskRunRequest,
+    GetCachedStateRequest,
     GetTaskRunRequest,
     ListTaskRunsRequest,
     TaskRun,
@@ -247,3 +255,15 @@ class TaskRuns(RunPart):
         async for page in self._calls.pages(self._stubs.task_runs.ListStates, request):
             for transition in page.transitions:
                 yield transition
+
+    async def get_cached_state(self, cache_key: str) -> State | None:
+        """Answer the COMPLETED state that other task runs find under a cache key, if there is one.
+
+        A task run that is proposed RUNNING with this key is answered a copy of it, named Cached.
+        """
+        request = GetCachedStateRequest(cache_key=text.clean(cache_key))
+        method = self._stubs.task_runs.GetCachedState
+        try:
+            return (await self._calls.send(method, request, replay=True)).state
+        except NotFound:
+            return None
