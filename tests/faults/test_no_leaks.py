@@ -14,6 +14,8 @@ from interlock.v1.flow_run_pb2 import FlowRun, FlowRunServiceSetStateRequest
 from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.log_pb2 import AppendLogsRequest, TailLogsRequest
 from interlock.v1.log_pb2_grpc import LogServiceStub
+from interlock.v1.run_event_pb2 import WatchRunsRequest
+from interlock.v1.run_event_pb2_grpc import RunEventServiceStub
 from interlock.v1.state_pb2 import STATE_TYPE_RUNNING, Proposal, StateDraft
 
 from tests.support.servers import in_this_process
@@ -34,11 +36,14 @@ async def test_cancelled_calls_leave_no_task_behind(target: str) -> None:
         run = await client.create_flow_run(await client.create_flow("flow"))
         runs: Any = FlowRunServiceStub(channel)
         logs: Any = LogServiceStub(channel)
+        events: Any = RunEventServiceStub(channel)
 
         def start(i: int) -> Any:
-            if i % 3 == 0:
+            if i % 4 == 0:
                 return runs.SetState(_request(run))
-            if i % 3 == 1:
+            if i % 4 == 1:
+                return events.WatchRuns(WatchRunsRequest())
+            if i % 4 == 2:
                 return logs.TailLogs(TailLogsRequest(run_id=run.id))
             return logs.AppendLogs(iter([AppendLogsRequest(producer_id=uuid7())] * 3))
 
@@ -49,7 +54,7 @@ async def test_cancelled_calls_leave_no_task_behind(target: str) -> None:
             with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
                 await call.code()
 
-        await asyncio.gather(*map(call_and_cancel, range(3)))
+        await asyncio.gather(*map(call_and_cancel, range(4)))
         before = await _settled()
         for _ in range(10):
             await asyncio.gather(*map(call_and_cancel, range(60)))
