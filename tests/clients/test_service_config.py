@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import MethodOptions
 from interlock import service_config, v1
 from interlock.v1 import (
+    deployment_pb2,
     flow_pb2,
     flow_run_pb2,
     log_pb2,
@@ -21,6 +22,7 @@ from tests.clients.fake_server import FakeServer
 
 FILES = (
     flow_pb2,
+    deployment_pb2,
     flow_run_pb2,
     task_run_pb2,
     run_event_pb2,
@@ -73,6 +75,7 @@ def test_every_method_is_configured_and_only_what_can_be_repeated_is_retried() -
     assert retried == reads | {
         "FlowService.CreateFlow",
         "RunHeartbeatService.SendHeartbeats",
+        "DeploymentService.CreateDeployment",
         "ServerService.GetServerInfo",
     }
     assert {name for name, entry in config.items() if "timeout" not in entry} == {

@@ -43,9 +43,8 @@ from tests.model.commands import (
 )
 from tests.model.rules import Line, Run, State
 from tests.model.service import Service
-from tests.support.deployments import make_deployment
 from tests.support.postgresql import Postgresql
-from tests.support.runs import make_flow, unique
+from tests.support.runs import make_deployment, make_flow, unique
 from tests.support.servers import sqlite_url
 
 _SLACK = 10.0
@@ -112,7 +111,7 @@ class Clients(RuleBasedStateMachine):
         self.model = Service()
         self.creations: dict[str, Create] = {}
         self.flow = self.cluster.ask(0, make_flow).id
-        self.deployment = make_deployment(self.cluster.database_url, self.flow)
+        self.deployment = self.cluster.ask(0, lambda stubs: make_deployment(stubs, self.flow)).id
         self.cache_key = unique("key")
 
     # --- what clients do ---

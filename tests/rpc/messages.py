@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from interlock.admin.v1 import maintenance_pb2, migration_pb2
 from interlock.ids import uuid7
 from interlock.v1 import (
+    deployment_pb2,
     flow_pb2,
     flow_run_pb2,
     log_pb2,
@@ -25,6 +26,7 @@ from interlock.v1 import (
 
 FILES = [
     flow_pb2,
+    deployment_pb2,
     flow_run_pb2,
     task_run_pb2,
     run_heartbeat_pb2,
@@ -89,6 +91,7 @@ class Known:
     """Ids of things that are there, to be put into requests."""
 
     flows: list[str]
+    deployments: list[str]
     flow_runs: list[str]
     task_runs: list[str]
 
@@ -175,6 +178,8 @@ def _ids(field: FieldDescriptor, known: Known) -> list[str]:
         return known.task_runs + new
     if "FlowRun" in words or words.startswith("Run"):
         return known.flow_runs + new
+    if "Deployment" in words:
+        return known.deployments + new
     if "Flow" in words:
         return known.flows + new
     return [uuid7()]

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.message import Message
 from grpc import StatusCode
 from interlock.v1 import (
+    deployment_pb2,
     flow_pb2,
     flow_run_pb2,
     log_pb2,
@@ -36,6 +37,7 @@ MIB = 1024 * 1024
 AN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 STUBS = {
     "flow_pb2": "flows",
+    "deployment_pb2": "deployments",
     "flow_run_pb2": "flow_runs",
     "task_run_pb2": "task_runs",
     "log_pb2": "logs",
@@ -52,6 +54,10 @@ def call(stubs: Stubs, request: Message) -> Any:
 
 def create_flow(**content: Any) -> flow_pb2.CreateFlowRequest:
     return flow_pb2.CreateFlowRequest(**{"name": unique("flow"), **content})
+
+
+def create_deployment(**content: Any) -> deployment_pb2.CreateDeploymentRequest:
+    return deployment_pb2.CreateDeploymentRequest(**content)
 
 
 def create_run(there: Specimens, **content: Any) -> flow_run_pb2.CreateFlowRunRequest:
@@ -101,6 +107,17 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
     "id in other digits": ("id", lambda it: flow_pb2.GetFlowRequest(id="\u0660" + it.flow[1:])),
     "id of 1 MiB": ("id", lambda it: flow_run_pb2.GetFlowRunRequest(id="a" * MIB)),
     "malformed parent": ("flow_id", lambda it: create_run(it, flow_id="flow")),
+    "no flow of a deployment": ("flow_id", lambda it: create_deployment(name="x")),
+    "malformed deployment": (
+        "deployment_id",
+        lambda it: create_run(it, deployment_id="nightly"),
+    ),
+    "malformed id in a filter of deployments": (
+        "filter.flow_ids[0]",
+        lambda it: deployment_pb2.CountDeploymentsRequest(
+            filter=deployment_pb2.DeploymentFilter(flow_ids=["x"])
+        ),
+    ),
     "malformed id in a filter": (
         "filter.ids[1]",
         lambda it: flow_run_pb2.ListFlowRunsRequest(
@@ -136,6 +153,11 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
     "state name of 201 bytes": (
         "proposal.state.name",
         lambda it: set_state(it.flow_run, name="x" * 201),
+    ),
+    "no name of a deployment": ("name", lambda it: create_deployment(flow_id=it.flow)),
+    "101 tags of a deployment": (
+        "tags",
+        lambda it: create_deployment(flow_id=it.flow, name="x", tags=map(str, range(101))),
     ),
     "no task key": ("task_key", lambda it: create_task(task_key="")),
     "key of 2,001 bytes": (

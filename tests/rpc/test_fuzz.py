@@ -15,7 +15,7 @@ from interlock.ids import uuid7
 from tests.rpc.messages import METHODS, Known, message_class, messages, path_of
 from tests.support.logs import append, record_batch
 from tests.support.refusals import DOMAIN, refusal_of
-from tests.support.runs import COMPLETED, make_flow, make_flow_run, make_task_run
+from tests.support.runs import COMPLETED, make_deployment, make_flow, make_flow_run, make_task_run
 from tests.support.servers import ServerProcess
 from tests.support.stubs import Stubs
 
@@ -50,7 +50,7 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: met
 @pytest.fixture
 def known(stubs: Stubs) -> Known:
     """What fuzzed requests may find, change and delete."""
-    known = Known([], [], [])
+    known = Known([], [], [], [])
     for _ in range(4):
         flow = make_flow(stubs)
         flow_run = make_flow_run(stubs, flow.id, state={"type": COMPLETED})
@@ -58,6 +58,7 @@ def known(stubs: Stubs) -> Known:
         alone = make_task_run(stubs)
         append(stubs, uuid7(), [record_batch(flow_run.id, "x", number=1, end_of_run=True)])
         known.flows.append(flow.id)
+        known.deployments.append(make_deployment(stubs, flow.id).id)
         known.flow_runs.append(flow_run.id)
         known.task_runs.extend([task_run.id, alone.id])
     return known

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from interlock.ids import uuid7
-from interlock.v1 import flow_pb2, flow_run_pb2, state_pb2, task_run_pb2
+from interlock.v1 import deployment_pb2, flow_pb2, flow_run_pb2, state_pb2, task_run_pb2
 
 from tests.support.stubs import Stubs
 
@@ -56,6 +56,16 @@ def make_flow(stubs: Stubs, name: str = "", **content: Any) -> flow_pb2.Flow:
     """Make a flow."""
     request = flow_pb2.CreateFlowRequest(name=name or unique("flow"), **content)
     return stubs.flows.CreateFlow(request).flow
+
+
+def make_deployment(
+    stubs: Stubs, flow_id: str = "", name: str = "", **content: Any
+) -> deployment_pb2.Deployment:
+    """Make a deployment, of a new flow unless one is given."""
+    request = deployment_pb2.CreateDeploymentRequest(
+        flow_id=flow_id or make_flow(stubs).id, name=name or unique("deployment"), **content
+    )
+    return stubs.deployments.CreateDeployment(request).deployment
 
 
 def make_flow_run(stubs: Stubs, flow_id: str = "", **content: Any) -> flow_run_pb2.FlowRun:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from interlock.v1.deployment_pb2_grpc import DeploymentServiceStub
 from interlock.v1.flow_pb2_grpc import FlowServiceStub
 from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.log_pb2_grpc import LogServiceStub
@@ -24,6 +25,7 @@ class Stubs:
         self.channel = channel
         self.server = ServerServiceStub(channel)
         self.flows = FlowServiceStub(channel)
+        self.deployments = DeploymentServiceStub(channel)
         self.flow_runs = FlowRunServiceStub(channel)
         self.task_runs = TaskRunServiceStub(channel)
         self.heartbeats = RunHeartbeatServiceStub(channel)

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.postgresql import Postgresql
-from tests.vectors.servers import Quiet, quiet_server
+from tests.support.stubs import Stubs
+from tests.vectors.servers import quiet_server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def server(request: pytest.FixtureRequest) -> Iterator[Quiet]:
+def server(request: pytest.FixtureRequest) -> Iterator[Stubs]:
     """A server of its own for a test, on each dialect."""
     if request.param == "sqlite":
         with quiet_server() as server:

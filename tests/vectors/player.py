@@ -17,10 +17,9 @@ from interlock.ids import uuid7
 from interlock.v1 import flow_run_pb2, state_pb2, task_run_pb2
 
 from tests.model import wire
-from tests.support.deployments import make_deployment
-from tests.support.runs import FlowRuns, TaskRuns, make_flow, unique
+from tests.support.runs import FlowRuns, TaskRuns, make_deployment, make_flow, unique
+from tests.support.stubs import Stubs
 from tests.vectors.recorded import Answer, Scenario, Setup, Step
-from tests.vectors.servers import Quiet
 
 _T = TypeVar("_T")
 
@@ -54,14 +53,14 @@ class _Playing:
 class Player:
     """Plays scenarios on one server: many in step, or by itself each with a call for a proposal."""
 
-    def __init__(self, server: Quiet) -> None:
-        self._stubs = stubs = server.stubs
+    def __init__(self, stubs: Stubs) -> None:
+        self._stubs = stubs
         self._services: dict[str, Any] = {
             "flow_run": FlowRuns(stubs),
             "task_run": TaskRuns(stubs),
         }
         self._flow = make_flow(stubs).id
-        self._deployment = make_deployment(server.database_url, self._flow)
+        self._deployment = make_deployment(stubs, self._flow).id
 
     def play_in_step(self, scenarios: Sequence[Scenario]) -> Iterator[Played]:
         """Play scenarios, hundreds at a time."""

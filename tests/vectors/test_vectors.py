@@ -6,10 +6,10 @@ import pytest
 
 from tests.support import shared_data
 from tests.support.needs import Unavailable, go_without
+from tests.support.stubs import Stubs
 from tests.vectors import listed, recorded, report
 from tests.vectors.playing import play_all
 from tests.vectors.recorded import Scenario
-from tests.vectors.servers import Quiet
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def scenarios() -> Sequence[Scenario]:
 
 
 def test_answers_are_the_peers_but_for_what_the_table_lists(
-    server: Quiet, scenarios: Sequence[Scenario]
+    server: Stubs, scenarios: Sequence[Scenario]
 ) -> None:
     comparison = play_all(server, scenarios)
     assert comparison.scenarios == len(scenarios)

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from interlock import text
+from interlock.v1.deployment_pb2 import Deployment
 from interlock.v1.flow_pb2 import Flow
 from interlock.v1.flow_run_pb2 import FlowRun, FlowRunRetryPolicy
 from interlock.v1.state_pb2 import (
@@ -132,7 +133,7 @@ def proposal(
     )
 
 
-def id_of(thing: Flow | FlowRun | TaskRun | str) -> str:
+def id_of(thing: Flow | Deployment | FlowRun | TaskRun | str) -> str:
     """Answer the id of a thing that is given itself, or by its id."""
     return thing if isinstance(thing, str) else thing.id
 

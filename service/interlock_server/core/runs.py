@@ -12,6 +12,7 @@ from interlock_server.core.errors import (
     CallError,
     EtagMismatchError,
     IdReusedError,
+    InvalidArgumentError,
     NotFoundError,
     run_not_found,
 )
@@ -79,6 +80,8 @@ class CreateRuns:
                 needs.run_keys[self._kind].add(key)
             if isinstance(run, FlowRun):
                 needs.flows_to_read.add(run.flow_id)
+                if run.deployment_id is not None:
+                    needs.deployments_to_read.add(run.deployment_id)
                 if run.parent_task_run_id is not None:
                     needs.runs_to_write[RunKind.TASK_RUN].add(run.parent_task_run_id)
             elif run.flow_run_id is not None:
@@ -144,12 +147,26 @@ def _check_parents(run: FlowRun | TaskRun, facts: Facts) -> None:
     if isinstance(run, FlowRun):
         if run.flow_id not in facts.flows:
             raise NotFoundError("flow", run.flow_id, field="flow_id")
+        if run.deployment_id is not None:
+            _check_deployment(run.deployment_id, run.flow_id, facts)
         tracker = run.parent_task_run_id
         if tracker is not None and tracker not in facts.runs[RunKind.TASK_RUN]:
             raise NotFoundError("task_run", tracker, field="parent_task_run_id")
     elif run.flow_run_id is not None and run.flow_run_id not in facts.runs[RunKind.FLOW_RUN]:
         deleted = run.flow_run_id in facts.deleted_runs
         raise run_not_found(RunKind.FLOW_RUN, run.flow_run_id, deleted)
+
+
+def _check_deployment(deployment_id: Id, flow_id: Id, facts: Facts) -> None:
+    deployment = facts.deployments.get(deployment_id)
+    if deployment is None:
+        raise NotFoundError("deployment", deployment_id, field="deployment_id")
+    if deployment.flow_id != flow_id:
+        raise InvalidArgumentError(
+            "deployment_id",
+            f"The deployment {deployment_id} is one of the flow {deployment.flow_id}: "
+            "make the run one of that flow, too.",
+        )
 
 
 class UpdateRun:

@@ -195,6 +195,12 @@ FLOWS: Mapping[str, Reader] = {
     "create_time": _time("created"),
     "update_time": _time("updated"),
 }
+DEPLOYMENTS: Mapping[str, Reader] = {
+    **_NAMED_AND_TAGGED,
+    "flow_ids": _ids("flow_id"),
+    "create_time": _time("created"),
+    "update_time": _time("updated"),
+}
 FLOW_RUNS: Mapping[str, Reader] = {
     **_OF_RUNS,
     "flow_ids": _ids("flow_id"),

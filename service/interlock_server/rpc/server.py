@@ -22,6 +22,7 @@ from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError
 from interlock_server.core.maintenance import Maintenance
 from interlock_server.core.schema import MIGRATION_RUNNING, Schema
+from interlock_server.rpc.deployment_service import DeploymentService
 from interlock_server.rpc.flow_run_service import FlowRunService
 from interlock_server.rpc.flow_service import FlowService
 from interlock_server.rpc.interceptors import Gate, interceptors
@@ -144,6 +145,7 @@ class Server:
         services = {
             "interlock.v1.ServerService": ServerService(engine),
             "interlock.v1.FlowService": FlowService(engine),
+            "interlock.v1.DeploymentService": DeploymentService(engine),
             "interlock.v1.FlowRunService": FlowRunService(engine),
             "interlock.v1.TaskRunService": TaskRunService(engine),
             "interlock.v1.RunHeartbeatService": RunHeartbeatService(engine),

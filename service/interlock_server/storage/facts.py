@@ -171,7 +171,7 @@ class Facts:
         """Make a deployment."""
         self.changes += 1
         self.deployments[deployment.id] = deployment
-        self.deployment_ids_by_key[deployment.flow_id, deployment.name] = deployment.id
+        self.deployment_ids_by_key[deployment.key] = deployment.id
         self.new_deployments.append(deployment)
 
     def delete_deployment(self, deployment_id: Id) -> None:

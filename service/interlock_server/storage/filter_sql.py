@@ -209,6 +209,7 @@ def _task_run_related() -> dict[str, Related]:
 
 
 FLOWS = Subject(tables.flow, tables.flow_tag, "flow_id", related=_flow_related)
+DEPLOYMENTS = Subject(tables.deployment, tables.deployment_tag, "deployment_id")
 
 RUNS = {
     kind: Subject(

@@ -337,7 +337,7 @@ def _read_deployments(
         rows += yield Select(tables.deployment, columns, ("flow_id", "name"), by_key)
     for deployment in map(deployment_of, rows):
         facts.deployments[deployment.id] = deployment
-        facts.deployment_ids_by_key[deployment.flow_id, deployment.name] = deployment.id
+        facts.deployment_ids_by_key[deployment.key] = deployment.id
 
 
 def _read_heartbeats(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:

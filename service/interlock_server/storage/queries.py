@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from interlock_server.rules.states import Id, Micros, State, StateType
 from interlock_server.storage import order_sql, tables
 from interlock_server.storage.database import Database
-from interlock_server.storage.filter_sql import FLOWS, RUNS, Subject, met
+from interlock_server.storage.filter_sql import DEPLOYMENTS, FLOWS, RUNS, Subject, met
 from interlock_server.storage.filters import Condition, OneOf, Position, Query, demands
 from interlock_server.storage.listing import read_page
 from interlock_server.storage.records import (
+    Deployment,
     Flow,
     FlowRun,
     FlowRunInput,
@@ -26,6 +27,7 @@ from interlock_server.storage.rows import (
     PARENT_COLUMNS,
     RUN_TABLES,
     TRANSITION_TABLES,
+    deployment_of,
     details_of,
     flow_of,
     result_of,
@@ -60,6 +62,39 @@ async def list_flows(database: Database, query: Query) -> tuple[list[Flow], Posi
 async def count_flows(database: Database, condition: Condition) -> int:
     """Count flows."""
     return await _count(database, FLOWS, condition, [])
+
+
+# --- deployments ----------------------------------------------------------------------------------
+
+
+async def get_deployment(database: Database, deployment_id: Id) -> Deployment | None:
+    """Read the deployment of an id."""
+    return await _get_deployment(database, tables.deployment.c.id == deployment_id)
+
+
+async def get_deployment_by_name(database: Database, flow_id: Id, name: str) -> Deployment | None:
+    """Read the deployment that a flow has under a name."""
+    deployment = tables.deployment.c
+    condition = and_(deployment.flow_id == flow_id, deployment.name == name)
+    return await _get_deployment(database, condition)
+
+
+async def _get_deployment(database: Database, condition: ColumnElement[bool]) -> Deployment | None:
+    rows = await _rows(database, select(tables.deployment).where(condition))
+    return deployment_of(rows[0]) if rows else None
+
+
+async def list_deployments(
+    database: Database, query: Query
+) -> tuple[list[Deployment], Position | None]:
+    """Read a page of deployments, and where the next one begins."""
+    page = await read_page(database, DEPLOYMENTS, query)
+    return [deployment_of(row) for row in page.rows], page.after
+
+
+async def count_deployments(database: Database, condition: Condition) -> int:
+    """Count deployments."""
+    return await _count(database, DEPLOYMENTS, condition, [])
 
 
 # --- runs -----------------------------------------------------------------------------------------

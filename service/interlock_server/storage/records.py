@@ -45,6 +45,11 @@ class Deployment:
     updated: Micros = 0
     version: int = 1
 
+    @property
+    def key(self) -> tuple[Id, str]:
+        """What is unique beside the id."""
+        return (self.flow_id, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:

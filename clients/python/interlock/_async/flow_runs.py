@@ -11,6 +11,7 @@ from interlock import text, values
 from interlock._async.parts import RunPart
 from interlock.errors import InterlockError
 from interlock.ids import uuid7
+from interlock.v1.deployment_pb2 import Deployment
 from interlock.v1.flow_pb2 import Flow
 from interlock.v1.flow_run_pb2 import (
     FLOW_RUN_ORDER_UNSPECIFIED,
@@ -51,6 +52,7 @@ class FlowRuns(RunPart):
         idempotency_key: str = "",
         parent_task_run: TaskRun | str = "",
         infrastructure_pid: str = "",
+        deployment: Deployment | str = "",
         created_by: str = "",
         run_id: str = "",
     ) -> FlowRun:
@@ -69,6 +71,7 @@ class FlowRuns(RunPart):
             idempotency_key: if the flow has a run with this key already, that one is answered.
             parent_task_run: the task run that tracks this run in its parent flow run.
             infrastructure_pid: what carries the run.
+            deployment: the deployment of the flow that it is a run of.
             created_by: who makes it.
             run_id: the run's id, a UUID; the client makes one unless given.
 
@@ -87,6 +90,7 @@ class FlowRuns(RunPart):
             idempotency_key=text.clean(idempotency_key),
             parent_task_run_id=id_of(parent_task_run),
             infrastructure_pid=text.clean(infrastructure_pid),
+            deployment_id=id_of(deployment),
             created_by=text.clean(created_by),
         )
         method = self._stubs.flow_runs.CreateFlowRun

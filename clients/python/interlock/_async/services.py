@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from interlock._async.deployments import Deployments
 from interlock._async.flow_runs import FlowRuns
 from interlock._async.flows import Flows
 from interlock._async.logs import Logs
@@ -11,7 +12,7 @@ from interlock._async.task_runs import TaskRuns
 from interlock.v1.server_pb2 import GetServerInfoResponse
 
 
-class Services(Flows, FlowRuns, TaskRuns, Steering, Logs, RunEvents):
+class Services(Flows, Deployments, FlowRuns, TaskRuns, Steering, Logs, RunEvents):
     """The services' parts, and what the server says about itself."""
 
     async def get_server_info(self) -> GetServerInfoResponse:

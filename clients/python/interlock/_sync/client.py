@@ -17,6 +17,7 @@ from interlock._sync.services import Services
 from interlock.channel import target_or_default
 from interlock.ids import uuid7
 from interlock.retry import RetryPolicy
+from interlock.v1.deployment_pb2 import Deployment
 from interlock.v1.flow_pb2 import Flow
 from interlock.v1.flow_run_pb2 import FlowRun
 from interlock.v1.task_run_pb2 import TaskRun
@@ -88,6 +89,7 @@ class Client(Services):
         idempotency_key: str = "",
         parent_task_run: TaskRun | str = "",
         infrastructure_pid: str = "",
+        deployment: Deployment | str = "",
     ) -> FlowRunContext:
         """Run a flow in a `with` block: create its run, and report what becomes of the block.
 
@@ -115,6 +117,7 @@ class Client(Services):
                 "idempotency_key": idempotency_key,
                 "parent_task_run": parent_task_run,
                 "infrastructure_pid": infrastructure_pid,
+                "deployment": deployment,
             },
         )
 
@@ -171,6 +174,7 @@ class Client(Services):
         flow_version: str = "",
         idempotency_key: str = "",
         parent_task_run: TaskRun | str = "",
+        deployment: Deployment | str = "",
     ) -> T:
         """Run a function as a flow, again as often as its retries allow, and answer its result.
 
@@ -189,5 +193,6 @@ class Client(Services):
             flow_version=flow_version,
             idempotency_key=idempotency_key,
             parent_task_run=parent_task_run,
+            deployment=deployment,
         )
         return run.repeat(function, run, *arguments)

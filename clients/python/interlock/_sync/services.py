@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from interlock._sync.deployments import Deployments
 from interlock._sync.flow_runs import FlowRuns
 from interlock._sync.flows import Flows
 from interlock._sync.logs import Logs
@@ -12,7 +13,7 @@ from interlock._sync.task_runs import TaskRuns
 from interlock.v1.server_pb2 import GetServerInfoResponse
 
 
-class Services(Flows, FlowRuns, TaskRuns, Steering, Logs, RunEvents):
+class Services(Flows, Deployments, FlowRuns, TaskRuns, Steering, Logs, RunEvents):
     """The services' parts, and what the server says about itself."""
 
     def get_server_info(self) -> GetServerInfoResponse:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import grpc
 
 from interlock import channel as channels
+from interlock.v1.deployment_pb2_grpc import DeploymentServiceStub
 from interlock.v1.flow_pb2_grpc import FlowServiceStub
 from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.log_pb2_grpc import LogServiceStub
@@ -37,6 +38,7 @@ class Stubs:
 
     def __init__(self, channel: Channel) -> None:
         self.flows = FlowServiceStub(channel)
+        self.deployments = DeploymentServiceStub(channel)
         self.flow_runs = FlowRunServiceStub(channel)
         self.task_runs = TaskRunServiceStub(channel)
         self.logs = LogServiceStub(channel)

@@ -111,7 +111,7 @@ class FlowServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFlow(self, request, context):
-        """Deletes a flow.
+        """Deletes a flow, with its deployments.
 
         Errors: NOT_FOUND `FLOW_NOT_FOUND`; FAILED_PRECONDITION `FLOW_HAS_RUNS` unless `force` is set;
         ABORTED `ETAG_MISMATCH` where the flow has changed since.

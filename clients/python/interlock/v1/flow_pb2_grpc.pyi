@@ -202,7 +202,7 @@ class FlowServiceStub(typing.Generic[_FlowServiceCreateFlowType, _FlowServiceGet
     """
 
     DeleteFlow: _FlowServiceDeleteFlowType
-    """Deletes a flow.
+    """Deletes a flow, with its deployments.
 
     Errors: NOT_FOUND `FLOW_NOT_FOUND`; FAILED_PRECONDITION `FLOW_HAS_RUNS` unless `force` is set;
     ABORTED `ETAG_MISMATCH` where the flow has changed since.
@@ -290,7 +290,7 @@ class FlowServiceServicer(metaclass=abc.ABCMeta):
         request: interlock.v1.flow_pb2.DeleteFlowRequest,
         context: _ServicerContext,
     ) -> typing.Union[interlock.v1.flow_pb2.DeleteFlowResponse, collections.abc.Awaitable[interlock.v1.flow_pb2.DeleteFlowResponse]]:
-        """Deletes a flow.
+        """Deletes a flow, with its deployments.
 
         Errors: NOT_FOUND `FLOW_NOT_FOUND`; FAILED_PRECONDITION `FLOW_HAS_RUNS` unless `force` is set;
         ABORTED `ETAG_MISMATCH` where the flow has changed since.

@@ -400,8 +400,9 @@ class FlowRunServiceStub(typing.Generic[_FlowRunServiceCreateFlowRunType, _FlowR
     """Creates a flow run with its first state, which no rule is asked about.
 
     Sent again with the same id it answers the run as it is now. Errors: NOT_FOUND
-    `FLOW_NOT_FOUND`, or `DELETED` where the id is that of a deleted run; ALREADY_EXISTS
-    `ID_REUSED` where the id came with other content before.
+    `FLOW_NOT_FOUND`, `DEPLOYMENT_NOT_FOUND`, or `DELETED` where the id is that of a deleted run;
+    INVALID_ARGUMENT where the deployment is one of another flow; ALREADY_EXISTS `ID_REUSED` where
+    the id came with other content before.
     """
 
     GetFlowRun: _FlowRunServiceGetFlowRunType
@@ -556,8 +557,9 @@ class FlowRunServiceServicer(metaclass=abc.ABCMeta):
         """Creates a flow run with its first state, which no rule is asked about.
 
         Sent again with the same id it answers the run as it is now. Errors: NOT_FOUND
-        `FLOW_NOT_FOUND`, or `DELETED` where the id is that of a deleted run; ALREADY_EXISTS
-        `ID_REUSED` where the id came with other content before.
+        `FLOW_NOT_FOUND`, `DEPLOYMENT_NOT_FOUND`, or `DELETED` where the id is that of a deleted run;
+        INVALID_ARGUMENT where the deployment is one of another flow; ALREADY_EXISTS `ID_REUSED` where
+        the id came with other content before.
         """
 
     @abc.abstractmethod
