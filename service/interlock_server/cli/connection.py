@@ -38,7 +38,7 @@ def connected(target: str) -> Iterator[Client]:
 
     be_quiet()
     policy = RetryPolicy(max_attempts=1, attempt_timeout=_PATIENCE)
-    with Client(target, timeout=_PATIENCE, retry=policy, proposed_by=_user()) as client:
+    with Client(target, timeout=_PATIENCE, retry=policy, proposed_by=user()) as client:
         try:
             yield client
         except InterlockError as error:
@@ -58,8 +58,8 @@ def following(target: str) -> Iterator[Client]:
             raise failure(error, target) from None
 
 
-def _user() -> str:
-    """Name the person who proposes something, for the history; empty where they have no name."""
+def user() -> str:
+    """Name the person at the terminal, for the history; empty where they have no name."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # in a container, for an id without a name

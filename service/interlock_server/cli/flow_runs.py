@@ -49,7 +49,7 @@ def list_runs(
         found, more = runs.first(
             client.list_flow_runs(wanted, page_size=runs.page_size(limit)), limit
         )
-        flows = {} if as_json else _flow_names(client, found)
+        flows = {} if as_json else runs.flow_names(client, found)
     if as_json:
         for run in found:
             output.write_json(output.as_json(run))
@@ -70,17 +70,6 @@ def list_runs(
         )
     output.console().print(table)
     runs.and_more(more, limit)
-
-
-def _flow_names(client: Client, found: list[FlowRun]) -> dict[str, str]:
-    from interlock.v1.flow_pb2 import FlowFilter
-
-    ids = sorted({run.flow_id for run in found})
-    names: dict[str, str] = {}
-    for start in range(0, len(ids), 100):
-        part = FlowFilter(ids=ids[start : start + 100])
-        names |= {flow.id: flow.name for flow in client.list_flows(part)}
-    return names
 
 
 @flow_run.command(short_help="Show all of one flow run.")

@@ -55,6 +55,9 @@ def _end_interrupted(ctx: click.Context) -> NoReturn:
     cls=_Interlock,
     listed={
         "server": Listed("interlock_server.cli.server:server", "Run the server."),
+        "deployment": Listed(
+            "interlock_server.cli.deployments:deployment", "Look at deployments, make them."
+        ),
         "flow-run": Listed(
             "interlock_server.cli.flow_runs:flow_run", "Look at flow runs, and steer them."
         ),

@@ -14,6 +14,8 @@ from interlock_server.cli.connection import server_option
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.timestamp_pb2 import Timestamp
+    from interlock import Client
+    from interlock.v1.deployment_pb2 import Deployment
     from interlock.v1.flow_run_pb2 import FlowRun
     from interlock.v1.state_pb2 import StateType, Transition
     from interlock.v1.task_run_pb2 import TaskRun
@@ -76,6 +78,18 @@ def first(items: Iterator[T], limit: int) -> tuple[list[T], bool]:
 def page_size(limit: int) -> int:
     """Answer how many items to ask for at once."""
     return min(limit + 1, PAGE)
+
+
+def flow_names(client: Client, things: Iterable[FlowRun | Deployment]) -> dict[str, str]:
+    """Read the names of the flows that some things belong to, by the flows' ids."""
+    from interlock.v1.flow_pb2 import FlowFilter
+
+    ids = sorted({thing.flow_id for thing in things})
+    names: dict[str, str] = {}
+    for start in range(0, len(ids), 100):
+        part = FlowFilter(ids=ids[start : start + 100])
+        names |= {flow.id: flow.name for flow in client.list_flows(part)}
+    return names
 
 
 def started(run: FlowRun | TaskRun) -> Text:
