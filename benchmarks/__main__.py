@@ -18,6 +18,7 @@ from benchmarks.databases import Databases, open_databases
 from benchmarks.measure_logs import measure_append_logs
 from benchmarks.measure_server import measure_start
 from benchmarks.measure_states import COMMIT_DELAY, measure_batch_set_states, measure_set_state
+from benchmarks.measure_watch import measure_watch
 from benchmarks.results import Result, Target, print_table, write_json
 from benchmarks.scale import FULL, QUICK, Scale
 from tests.support.needs import Unavailable
@@ -39,6 +40,7 @@ _MEASURES: dict[str, Measure] = {
     "batch-100": lambda d, s: [measure_batch_set_states(d, s, 100)],
     "logs-1": lambda d, s: [measure_append_logs(d, s, 1)],
     "logs-8": lambda d, s: [measure_append_logs(d, s, 8)],
+    "watch": measure_watch,
     "start": measure_start,
 }
 
