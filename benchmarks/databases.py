@@ -28,6 +28,8 @@ class Databases(Protocol):
     version: str
     commit_delay_in_server: bool
     """Whether it is Interlock's process that has to wait before commits; else `delay_commits`."""
+    many_servers: bool
+    """Whether several servers may share a database."""
 
     def new(self) -> str:
         """Make an empty database."""
@@ -51,6 +53,7 @@ class SqliteDatabases:
     dialect = "sqlite"
     version = sqlite3.sqlite_version
     commit_delay_in_server = True
+    many_servers = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -92,6 +95,7 @@ class PostgresqlDatabases:
 
     dialect = "postgresql"
     commit_delay_in_server = False
+    many_servers = True
 
     def __init__(self, server: PostgresqlServer) -> None:
         self._server = server

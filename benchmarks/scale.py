@@ -19,7 +19,9 @@ class Scale:
     """For Interlock."""
     raw_lines: int
     starts: int
+    watched: int = 20
+    """Commits that a watcher hears of."""
 
 
-FULL = Scale(5, 1.0, 3.0, 40_000, 800_000, 60_000, 5)
-QUICK = Scale(2, 0.5, 0.7, 8_000, 160_000, 20_000, 3)
+FULL = Scale(5, 1.0, 3.0, 40_000, 800_000, 60_000, 5, 200)
+QUICK = Scale(2, 0.5, 0.7, 8_000, 160_000, 20_000, 3, 50)

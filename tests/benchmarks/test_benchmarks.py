@@ -9,6 +9,7 @@ from benchmarks.log_layout import compare
 from benchmarks.log_lines import LogLines
 from benchmarks.measure_logs import measure_append_logs
 from benchmarks.measure_states import measure_batch_set_states, measure_set_state
+from benchmarks.measure_watch import measure_watch
 from benchmarks.results import Result, Target
 from benchmarks.scale import Scale
 from benchmarks.spread import Spread
@@ -36,6 +37,13 @@ def test_batches_write_the_same_rows_as_the_driver_alone(databases: SqliteDataba
     assert result.details["transitions per commit"] >= 10
     assert result.ratio is not None
     assert result.ratio.median > 0
+
+
+def test_a_watcher_hears_of_each_commit(databases: SqliteDatabases) -> None:
+    (result,) = measure_watch(databases, TINY)
+    assert result.yardstick_value is not None
+    assert result.value.median > 0
+    assert result.yardstick_value.median > 0
 
 
 def test_chunks_are_smaller_than_rows(databases: SqliteDatabases) -> None:
