@@ -368,7 +368,7 @@ def test_a_token_that_can_not_be_followed_is_out_of_range(stubs: Stubs) -> None:
         ("WATCH_EPOCH_ENDED", Token(Epoch(epoch.number - 1, epoch.began), place, time)),
         ("WATCH_TOKEN_UNKNOWN", Token(Epoch(epoch.number + 1, epoch.began), place, time)),
         ("WATCH_TOKEN_UNKNOWN", Token(Epoch(epoch.number, epoch.began + 1), place, time)),
-        ("WATCH_TOKEN_UNKNOWN", Token(epoch, Place(place.position + 10**12, 0), time)),
+        ("WATCH_TOKEN_UNKNOWN", Token(epoch, Place(2**62, 0), time)),
     ]
     for reason, wrong in cases:
         text = tokens.write(wrong.epoch, wrong.place, wrong.time)

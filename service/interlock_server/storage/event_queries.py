@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    bindparam,
     case,
     cast,
     false,
@@ -83,11 +85,10 @@ class RunEvent:
 
 async def list_events(database: Database, after: Place, below: int, limit: int) -> list[RunEvent]:
     """Read the first events behind a place, in order, with positions below `below`."""
-    parts = [_written(kind, after, below, limit) for kind in RunKind]
-    statement = union_all(*parts, _deleted(after, below, limit))
+    values = {"position": after.position, "ordinal": after.ordinal, "below": below, "most": limit}
 
     async def read(connection: AsyncConnection) -> list[RunEvent]:
-        return [_event_of(row) for row in await connection.execute(statement)]
+        return [_event_of(row) for row in await connection.execute(_events(), values)]
 
     events = await database.read(read)
     # Each part has its first ones; all together are sorted here, where it takes no statement more.
@@ -95,19 +96,25 @@ async def list_events(database: Database, after: Place, below: int, limit: int) 
     return events[:limit]
 
 
-def _first(table: Table, columns: list[Any], after: Place, below: int, limit: int) -> Any:
+@lru_cache(maxsize=1)
+def _events() -> Any:
+    """The first events behind a place: made once, which takes longer than to run it."""
+    return union_all(*(_written(kind) for kind in RunKind), _deleted())
+
+
+def _first(table: Table, columns: list[Any]) -> Any:
     position, ordinal = table.c.position, table.c.ordinal
-    place = tuple_(literal(after.position, BigInteger), literal(after.ordinal, Integer))
+    place = tuple_(bindparam("position", type_=BigInteger), bindparam("ordinal", type_=Integer))
     return (
         select(position, ordinal, *columns)
-        .where(tuple_(position, ordinal) > place, position < below)
+        .where(tuple_(position, ordinal) > place, position < bindparam("below", type_=BigInteger))
         .order_by(position, ordinal)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
         .subquery()
     )
 
 
-def _written(kind: RunKind, after: Place, below: int, limit: int) -> Select[Any]:
+def _written(kind: RunKind) -> Select[Any]:
     table = TRANSITION_TABLES[kind]
     columns = table.c
     # The few that are wanted are found first, and what else is told of them is read for those.
@@ -130,9 +137,6 @@ def _written(kind: RunKind, after: Place, below: int, limit: int) -> Select[Any]
                 "abridged"
             ),
         ],
-        after,
-        below,
-        limit,
     )
     run = RUN_TABLES[kind]
     joined = first.join(run, run.c.id == first.c.run_id)
@@ -172,14 +176,11 @@ def _written(kind: RunKind, after: Place, below: int, limit: int) -> Select[Any]
     ).select_from(joined)
 
 
-def _deleted(after: Place, below: int, limit: int) -> Select[Any]:
+def _deleted() -> Select[Any]:
     columns = tables.deleted_run.c
     first = _first(
         tables.deleted_run,
         [columns.id, columns.deleted, columns.kind, columns.parent_id],
-        after,
-        below,
-        limit,
     )
     parent = tables.flow_run.alias("parent")
     is_flow_run = first.c.kind == RunKind.FLOW_RUN.value
@@ -262,7 +263,8 @@ async def place_before(database: Database, time: Micros, below: int) -> Place:
         low, high = 0, below
         while low < high:
             middle = (low + high) // 2
-            found = (await connection.execute(_next_event(middle, high))).first()
+            values = {"position": middle, "below": high}
+            found = (await connection.execute(_next_event(), values)).first()
             if found is None or found.time >= time - _SLACK:
                 high = middle
             else:
@@ -272,8 +274,10 @@ async def place_before(database: Database, time: Micros, below: int) -> Place:
     return await database.read(read)
 
 
-def _next_event(position: int, below: int) -> Select[Any]:
-    """Read position and time of the first event at a position or above."""
+@lru_cache(maxsize=1)
+def _next_event() -> Select[Any]:
+    """Position and time of the first event at a position or above, and below another."""
+    position, below = (bindparam(name, type_=BigInteger) for name in ("position", "below"))
     parts = [
         select(table.c.position, table.c[time].label("time"))
         .where(table.c.position >= position, table.c.position < below)
