@@ -27,6 +27,7 @@ from tests.support.runs import (
     RUNNING,
     SCHEDULED,
     FlowRuns,
+    make_deployment,
     proposal,
 )
 from tests.support.servers import ServerProcess
@@ -84,7 +85,8 @@ def run(stubs: Stubs) -> Steered:
 @pytest.fixture
 def deployed(stubs: Stubs) -> Steered:
     """One that can be scheduled again."""
-    return Steered(stubs, deployment_id=uuid7())
+    deployment = make_deployment(stubs)
+    return Steered(stubs, flow_id=deployment.flow_id, deployment_id=deployment.id)
 
 
 # --- pausing --------------------------------------------------------------------------------------

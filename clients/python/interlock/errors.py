@@ -200,6 +200,19 @@ class TransitionAborted(TransitionRefused):
     """ABORT: nothing was written, and proposing this again will not help."""
 
 
+class RunStopped(InterlockError):
+    """A run was told to stop, as the answer to a heartbeat: see `AsyncClient.flow_run`.
+
+    `reason` is `CANCEL`, `SUPERSEDED`, `FINISHED` or `NOT_RUNNING`.
+    """
+
+    code = grpc.StatusCode.CANCELLED
+
+    def __init__(self, run_id: str, reason: str) -> None:
+        super().__init__(f"the run {run_id} is to stop: {reason}", reason=reason)
+        self.run_id = run_id
+
+
 class RunSuspended(BaseException):
     """A flow run was suspended: what this process does for it is over until it is resumed.
 

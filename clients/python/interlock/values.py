@@ -150,11 +150,15 @@ def labels(pairs: Mapping[str, str] | None) -> dict[str, str]:
     return {text.clean(key): text.clean(value) for key, value in (pairs or {}).items()}
 
 
-def flow_run_retries(retries: int, delay: Seconds) -> FlowRunRetryPolicy | None:
+def flow_run_retries(
+    retries: int, delay: Seconds, retry_crashes: bool = False
+) -> FlowRunRetryPolicy | None:
     """Make a flow run's retry policy; None: it is never tried again."""
     if not retries:
         return None
-    return FlowRunRetryPolicy(max_retries=retries, delay=duration(delay))
+    return FlowRunRetryPolicy(
+        max_retries=retries, delay=duration(delay), retry_crashes=retry_crashes
+    )
 
 
 def task_run_retries(

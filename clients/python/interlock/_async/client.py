@@ -11,7 +11,8 @@ import grpc
 from interlock import values
 from interlock._async import transport
 from interlock._async.calls import Calls, Connection
-from interlock._async.runs import AsyncFlowRunContext, AsyncTaskRunContext
+from interlock._async.heartbeats import Heart
+from interlock._async.runs import AsyncFlowRunContext, AsyncTaskRunContext, OnStop
 from interlock._async.services import Services
 from interlock.channel import target_or_default
 from interlock.ids import uuid7
@@ -58,6 +59,7 @@ class AsyncClient(Services):
         connection = Connection(target_or_default(target), credentials)
         self._calls = Calls(connection, values.total_seconds(timeout), retry or RetryPolicy())
         self._proposed_by = proposed_by
+        self.heart = Heart(self._calls)
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,6 +74,7 @@ class AsyncClient(Services):
 
     async def close(self) -> None:
         """Close the channel. The client may not be used after it; closing again does nothing."""
+        await self.heart.close()
         await self._calls.close()
 
     def flow_run(
@@ -82,6 +85,7 @@ class AsyncClient(Services):
         parameters: Mapping[str, Any] | None = None,
         retries: int = 0,
         retry_delay: Seconds = 0,
+        retry_crashes: bool = False,
         tags: Iterable[str] = (),
         labels: Mapping[str, str] | None = None,
         flow_version: str = "",
@@ -89,6 +93,8 @@ class AsyncClient(Services):
         parent_task_run: TaskRun | str = "",
         infrastructure_pid: str = "",
         deployment: Deployment | str = "",
+        heartbeat: Seconds | None = None,
+        on_stop: OnStop | None = None,
     ) -> AsyncFlowRunContext:
         """Run a flow in a `with` block: create its run, and report what becomes of the block.
 
@@ -100,16 +106,25 @@ class AsyncClient(Services):
         A block can not be run again. If the run has retries left, its failure leaves it
         AwaitingRetry; `run_flow` and `enter_flow_run` go on from there.
 
+        With `heartbeat=30` the run counts as dead when nothing is heard of this process for 30
+        seconds; it then crashes, or is scheduled again where its retry policy says so. Heartbeats
+        are sent three times as often, those of all runs of this client together. Their answers may
+        tell the run to stop: `on_stop` is called with the reason then, from a thread of its own
+        (AsyncClient: in the loop); `run.told_to_stop` has it, and `run.check()` raises RunStopped.
+
         Entering raises TransitionAborted or TransitionRejected where the run may not run.
         """
         return AsyncFlowRunContext(
             self,
             flow=flow,
+            heartbeat=heartbeat,
+            on_stop=on_stop,
             options={
                 "name": name,
                 "parameters": parameters,
                 "retries": retries,
                 "retry_delay": retry_delay,
+                "retry_crashes": retry_crashes,
                 "tags": tags,
                 "labels": labels,
                 "flow_version": flow_version,
@@ -120,9 +135,15 @@ class AsyncClient(Services):
             },
         )
 
-    def enter_flow_run(self, run: FlowRun | str) -> AsyncFlowRunContext:
+    def enter_flow_run(
+        self,
+        run: FlowRun | str,
+        *,
+        heartbeat: Seconds | None = None,
+        on_stop: OnStop | None = None,
+    ) -> AsyncFlowRunContext:
         """Run a flow run that exists already in a `with` block; see `flow_run`."""
-        return AsyncFlowRunContext(self, run_id=id_of(run))
+        return AsyncFlowRunContext(self, run_id=id_of(run), heartbeat=heartbeat, on_stop=on_stop)
 
     def task_run(
         self,
@@ -137,6 +158,8 @@ class AsyncClient(Services):
         tags: Iterable[str] = (),
         labels: Mapping[str, str] | None = None,
         task_version: str = "",
+        heartbeat: Seconds | None = None,
+        on_stop: OnStop | None = None,
     ) -> AsyncTaskRunContext:
         """Run a task that is part of no flow run in a `with` block; see `flow_run`.
 
@@ -146,6 +169,8 @@ class AsyncClient(Services):
             self,
             flow_run_id="",
             task_key=task_key,
+            heartbeat=heartbeat,
+            on_stop=on_stop,
             options={
                 "dynamic_key": dynamic_key or uuid7(),
                 "name": name,
@@ -168,12 +193,15 @@ class AsyncClient(Services):
         parameters: Mapping[str, Any] | None = None,
         retries: int = 0,
         retry_delay: Seconds = 0,
+        retry_crashes: bool = False,
         tags: Iterable[str] = (),
         labels: Mapping[str, str] | None = None,
         flow_version: str = "",
         idempotency_key: str = "",
         parent_task_run: TaskRun | str = "",
         deployment: Deployment | str = "",
+        heartbeat: Seconds | None = None,
+        on_stop: OnStop | None = None,
     ) -> T:
         """Run a function as a flow, again as often as its retries allow, and answer its result.
 
@@ -187,11 +215,14 @@ class AsyncClient(Services):
             parameters=parameters,
             retries=retries,
             retry_delay=retry_delay,
+            retry_crashes=retry_crashes,
             tags=tags,
             labels=labels,
             flow_version=flow_version,
             idempotency_key=idempotency_key,
             parent_task_run=parent_task_run,
             deployment=deployment,
+            heartbeat=heartbeat,
+            on_stop=on_stop,
         )
         return await run.repeat(function, run, *arguments)

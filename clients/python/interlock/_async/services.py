@@ -5,6 +5,7 @@ from __future__ import annotations
 from interlock._async.deployments import Deployments
 from interlock._async.flow_runs import FlowRuns
 from interlock._async.flows import Flows
+from interlock._async.heartbeats import Heartbeats
 from interlock._async.logs import Logs
 from interlock._async.run_events import RunEvents
 from interlock._async.steering import Steering
@@ -12,7 +13,7 @@ from interlock._async.task_runs import TaskRuns
 from interlock.v1.server_pb2 import GetServerInfoResponse
 
 
-class Services(Flows, Deployments, FlowRuns, TaskRuns, Steering, Logs, RunEvents):
+class Services(Flows, Deployments, FlowRuns, TaskRuns, Steering, Heartbeats, Logs, RunEvents):
     """The services' parts, and what the server says about itself."""
 
     async def get_server_info(self) -> GetServerInfoResponse:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
@@ -16,6 +17,7 @@ from interlock.v1.flow_pb2_grpc import FlowServiceStub
 from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.log_pb2_grpc import LogServiceStub
 from interlock.v1.run_event_pb2_grpc import RunEventServiceStub
+from interlock.v1.run_heartbeat_pb2_grpc import RunHeartbeatServiceStub
 from interlock.v1.server_pb2_grpc import ServerServiceStub
 from interlock.v1.task_run_pb2_grpc import TaskRunServiceStub
 
@@ -43,6 +45,7 @@ class Stubs:
         self.deployments = DeploymentServiceStub(channel)
         self.flow_runs = FlowRunServiceStub(channel)
         self.task_runs = TaskRunServiceStub(channel)
+        self.heartbeats = RunHeartbeatServiceStub(channel)
         self.logs = LogServiceStub(channel)
         self.run_events = RunEventServiceStub(channel)
         self.server = ServerServiceStub(channel)
@@ -89,3 +92,32 @@ async def watch(stubs: Stubs, request: WatchRunsRequest) -> AsyncGenerator[Watch
 
 sleep = asyncio.sleep
 """Wait, in seconds."""
+
+
+class Signal:
+    """Wakes who waits for it."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Wake it."""
+        self._event.set()
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until it is set, which is forgotten then, or so many seconds have passed."""
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._event.wait(), timeout)
+        self._event.clear()
+
+
+class Background:
+    """Something that goes on beside the caller, until it ends by itself or is stopped."""
+
+    def __init__(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._task = asyncio.create_task(body())
+
+    async def stop(self) -> None:
+        """Wait for its end, which was asked for, or bring it about."""
+        self._task.cancel()
+        await asyncio.wait({self._task})

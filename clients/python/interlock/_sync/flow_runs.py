@@ -47,6 +47,7 @@ class FlowRuns(RunPart):
         state: StateLike | None = None,
         retries: int = 0,
         retry_delay: Seconds = 0,
+        retry_crashes: bool = False,
         tags: Iterable[str] = (),
         labels: Mapping[str, str] | None = None,
         flow_version: str = "",
@@ -66,6 +67,7 @@ class FlowRuns(RunPart):
             state: the first state; PENDING unless given.
             retries: how often the run may be tried again after it failed.
             retry_delay: how long to wait before each retry.
+            retry_crashes: whether that also holds when its heartbeats cease.
             tags: words to find it by.
             labels: key-value pairs to find it by.
             flow_version: the version of the flow's code.
@@ -83,7 +85,7 @@ class FlowRuns(RunPart):
             flow_id=id_of(flow),
             name=text.clean(name),
             state=None if state is None else values.draft(state),
-            retry_policy=values.flow_run_retries(retries, retry_delay),
+            retry_policy=values.flow_run_retries(retries, retry_delay, retry_crashes),
             parameters_json="" if parameters is None else values.json_text(parameters),
             tags=values.tags(tags),
             labels=values.labels(labels),
@@ -132,20 +134,22 @@ class FlowRuns(RunPart):
         parameters: Mapping[str, Any] | None = None,
         retries: int | None = None,
         retry_delay: Seconds = 0,
+        retry_crashes: bool = False,
         tags: Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
         flow_version: str | None = None,
         infrastructure_pid: str | None = None,
         etag: str = "",
     ) -> FlowRun:
-        """Change what is given of a flow run; `retries` and `retry_delay` change together.
+        """Change what is given of a flow run; what is said of retries changes together.
 
         Raises NotFound; Aborted where an etag is given and the run has changed since.
         """
 
         def policy(most: int) -> FlowRunRetryPolicy:
             # None would leave it as it is; an empty one says that there are no retries any more.
-            return values.flow_run_retries(most, retry_delay) or FlowRunRetryPolicy()
+            made = values.flow_run_retries(most, retry_delay, retry_crashes)
+            return made or FlowRunRetryPolicy()
 
         changes = given(
             name=maybe(text.clean, name),

@@ -4,19 +4,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from interlock import context, states, values
 from interlock._sync import transport
+from interlock._sync.heartbeats import Watched
 from interlock._sync.pausing import until_resumed
 from interlock._sync.services import Services
-from interlock.errors import InterlockError, RunSuspended, TransitionAborted, TransitionRejected
+from interlock.errors import (
+    InterlockError,
+    RunStopped,
+    RunSuspended,
+    TransitionAborted,
+    TransitionRejected,
+)
 from interlock.ids import uuid7
 from interlock.inputs import Schema, read_value
 from interlock.v1.flow_pb2 import Flow
 from interlock.v1.flow_run_pb2 import FlowRun
+from interlock.v1.run_heartbeat_pb2 import (
+    HEARTBEAT_ADVICE_CANCEL,
+    HEARTBEAT_ADVICE_FINISHED,
+    HEARTBEAT_ADVICE_NOT_RUNNING,
+    HEARTBEAT_ADVICE_SUPERSEDED,
+    Heartbeat,
+    HeartbeatAdvice,
+)
 from interlock.v1.state_pb2 import (
     STATE_TYPE_CANCELLED,
     STATE_TYPE_CANCELLING,
@@ -48,6 +63,18 @@ _SHORTEST_WAIT = 0.05
 _LOGGED = "_interlock_logged_by"
 """The attribute of an exception that tells whose log has its traceback."""
 
+OnStop: TypeAlias = Callable[[str], None]
+"""Called with the reason when a run is told to stop."""
+
+_CANCEL, _SUPERSEDED = "CANCEL", "SUPERSEDED"
+_STOPS: dict[int, str] = {
+    HEARTBEAT_ADVICE_CANCEL: _CANCEL,
+    HEARTBEAT_ADVICE_SUPERSEDED: _SUPERSEDED,
+    HEARTBEAT_ADVICE_FINISHED: "FINISHED",
+    HEARTBEAT_ADVICE_NOT_RUNNING: "NOT_RUNNING",
+}
+"""What a run is told to stop by, and why."""
+
 _AWAITING_RETRY = "AwaitingRetry"
 _FLOW_PAUSED = "FLOW_PAUSED"
 _PAUSE_FIRED = "PAUSE_FIRED"
@@ -63,11 +90,26 @@ class RunContext:
     retry_in: float | None
     """In how many seconds the run is to be tried again, once its failure was answered so."""
 
-    def __init__(self, services: Services, run_id: str) -> None:
+    told_to_stop: str
+    """Why the run is to stop, as the last heartbeat was answered: `CANCEL`, `SUPERSEDED` (another
+    attempt runs), `FINISHED`, `NOT_RUNNING` (it counts as dead, and waits for its next attempt);
+    empty: it is not."""
+
+    def __init__(
+        self,
+        services: Services,
+        run_id: str,
+        heartbeat: Seconds | None = None,
+        on_stop: OnStop | None = None,
+    ) -> None:
         self._services = services
         self.id = run_id
         self.decision = None
         self.retry_in = None
+        self.told_to_stop = ""
+        self._heartbeat = heartbeat
+        self._on_stop = on_stop
+        self._watched: Watched | None = None
         self._outer = ("", "")
 
     @property
@@ -79,6 +121,14 @@ class RunContext:
     def run_count(self) -> int:
         """How often the run has entered RUNNING: 1 in the first attempt."""
         return self.decision.run_count if self.decision is not None else 0
+
+    def check(self) -> None:
+        """Raise RunStopped where the run is to stop: for loops that can end between two rounds.
+
+        Leaving the block by that exception reports that the run was cancelled, where that is why.
+        """
+        if self.told_to_stop:
+            raise RunStopped(self.id, self.told_to_stop)
 
     def set_state(
         self,
@@ -116,6 +166,10 @@ class RunContext:
             raise TransitionRejected(decision)
         self._outer = (context.flow_run_id.get(), context.task_run_id.get())
         self._enter()
+        self.told_to_stop = ""
+        if self._heartbeat is not None:
+            self._watched = Watched(self._heartbeat, self._beat, self._told)
+            self._services.heart.watch(self._watched)
         return self
 
     def __exit__(
@@ -132,6 +186,8 @@ class RunContext:
             elif not isinstance(error, RunSuspended):
                 self._crash(error)
         finally:
+            if self._watched is not None:
+                self._services.heart.forget(self._watched)
             self._leave()
             context.flow_run_id.set(self._outer[0])
             context.task_run_id.set(self._outer[1])
@@ -153,6 +209,9 @@ class RunContext:
     def _finish(self) -> None:
         if self._ended:
             return
+        if self.told_to_stop == _SUPERSEDED:
+            # What this attempt has to say counts for nothing, and would be taken for the other's.
+            self.check()
         decision = self.set_state(states.completed())
         if decision.verdict == VERDICT_ACCEPT:
             return
@@ -164,6 +223,11 @@ class RunContext:
         raise TransitionAborted(decision)
 
     def _fail(self, error: Exception) -> None:
+        if self.told_to_stop and not self._ended:
+            _logger.info("%s stops: %s", self._title, describe(error)[:1000])
+            if self.told_to_stop == _CANCEL:
+                self._report_stop(error)
+            return
         # Once is enough: a failure of a task is most often the failure of its flow run, too.
         if vars(error).setdefault(_LOGGED, self.id) == self.id:
             _logger.error("%s failed", self._title, exc_info=error)
@@ -187,9 +251,15 @@ class RunContext:
                 f"interlock: {self._title} stays {decision.state.name}: {decision.explanation}"
             )
 
+    def _report_stop(self, error: Exception) -> None:
+        try:
+            self.set_state(STATE_TYPE_CANCELLED, message="Stopped on request")
+        except InterlockError as failure:
+            error.add_note(f"interlock: {self._title} could not report its stop: {failure}")
+
     def _crash(self, error: BaseException) -> None:
         _logger.error("%s crashed: %s", self._title, describe(error))
-        if self._ended:
+        if self._ended or self.told_to_stop == _SUPERSEDED:
             return
         services = self._services
         try:
@@ -206,6 +276,22 @@ class RunContext:
         # CANCELLING says that someone wants the run to stop; that it has stopped is ours to say.
         if decision.verdict == VERDICT_REJECT and decision.state.type == STATE_TYPE_CANCELLING:
             self.set_state(STATE_TYPE_CANCELLED, message="Stopped on request")
+
+    def _beat(self) -> Heartbeat:
+        """Make the next heartbeat, without its timeout."""
+        raise NotImplementedError
+
+    def _told(self, advice: HeartbeatAdvice.ValueType) -> None:
+        """Hear what a heartbeat was answered: from a thread of its own, where the client is the
+        synchronous one."""
+        stop = _STOPS.get(advice, "")
+        if self._ended or stop == self.told_to_stop:
+            return
+        self.told_to_stop = stop
+        if stop:
+            _logger.warning("%s is to stop: %s", self._title, stop)
+            if self._on_stop is not None:
+                self._on_stop(stop)
 
     @property
     def _ended(self) -> bool:
@@ -242,8 +328,10 @@ class FlowRunContext(RunContext):
         flow: Flow | str = "",
         run_id: str = "",
         options: Mapping[str, Any] | None = None,
+        heartbeat: Seconds | None = None,
+        on_stop: OnStop | None = None,
     ) -> None:
-        super().__init__(services, run_id)
+        super().__init__(services, run_id, heartbeat, on_stop)
         self._flow = flow
         self._options = options or {}
         self._numbers: dict[str, int] = {}
@@ -432,6 +520,9 @@ class FlowRunContext(RunContext):
     def _propose(self, draft: StateDraft, proposal_id: str) -> Decision:
         return self._services.set_flow_run_state(self.id, draft, proposal_id=proposal_id)
 
+    def _beat(self) -> Heartbeat:
+        return Heartbeat(flow_run_id=self.id, attempt=self.run_count)
+
     def _enter(self) -> None:
         context.flow_run_id.set(self.id)
         context.task_run_id.set("")
@@ -451,8 +542,10 @@ class TaskRunContext(RunContext):
         flow_run_id: str,
         task_key: str,
         options: Mapping[str, Any],
+        heartbeat: Seconds | None = None,
+        on_stop: OnStop | None = None,
     ) -> None:
-        super().__init__(services, "")
+        super().__init__(services, "", heartbeat, on_stop)
         self._flow_run_id = flow_run_id
         self._task_key = task_key
         self._options = options
@@ -476,6 +569,9 @@ class TaskRunContext(RunContext):
             raise RunSuspended(self._flow_run_id)
         until_resumed(self._services, self._flow_run_id, state)
         return True
+
+    def _beat(self) -> Heartbeat:
+        return Heartbeat(task_run_id=self.id, attempt=self.run_count)
 
     def _enter(self) -> None:
         context.flow_run_id.set(self._flow_run_id)

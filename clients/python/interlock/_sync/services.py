@@ -6,6 +6,7 @@ from __future__ import annotations
 from interlock._sync.deployments import Deployments
 from interlock._sync.flow_runs import FlowRuns
 from interlock._sync.flows import Flows
+from interlock._sync.heartbeats import Heartbeats
 from interlock._sync.logs import Logs
 from interlock._sync.run_events import RunEvents
 from interlock._sync.steering import Steering
@@ -13,7 +14,7 @@ from interlock._sync.task_runs import TaskRuns
 from interlock.v1.server_pb2 import GetServerInfoResponse
 
 
-class Services(Flows, Deployments, FlowRuns, TaskRuns, Steering, Logs, RunEvents):
+class Services(Flows, Deployments, FlowRuns, TaskRuns, Steering, Heartbeats, Logs, RunEvents):
     """The services' parts, and what the server says about itself."""
 
     def get_server_info(self) -> GetServerInfoResponse:

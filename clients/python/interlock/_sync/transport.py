@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -14,6 +15,7 @@ from interlock.v1.flow_pb2_grpc import FlowServiceStub
 from interlock.v1.flow_run_pb2_grpc import FlowRunServiceStub
 from interlock.v1.log_pb2_grpc import LogServiceStub
 from interlock.v1.run_event_pb2_grpc import RunEventServiceStub
+from interlock.v1.run_heartbeat_pb2_grpc import RunHeartbeatServiceStub
 from interlock.v1.server_pb2_grpc import ServerServiceStub
 from interlock.v1.task_run_pb2_grpc import TaskRunServiceStub
 
@@ -41,6 +43,7 @@ class Stubs:
         self.deployments = DeploymentServiceStub(channel)
         self.flow_runs = FlowRunServiceStub(channel)
         self.task_runs = TaskRunServiceStub(channel)
+        self.heartbeats = RunHeartbeatServiceStub(channel)
         self.logs = LogServiceStub(channel)
         self.run_events = RunEventServiceStub(channel)
         self.server = ServerServiceStub(channel)
@@ -78,3 +81,32 @@ def watch(stubs: Stubs, request: WatchRunsRequest) -> Generator[WatchRunsRespons
 
 sleep = time.sleep
 """Wait, in seconds."""
+
+
+class Signal:
+    """Wakes who waits for it."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Wake it."""
+        self._event.set()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it is set, which is forgotten then, or so many seconds have passed."""
+        self._event.wait(timeout)
+        self._event.clear()
+
+
+class Background:
+    """Something that goes on beside the caller, until it ends by itself or is stopped."""
+
+    def __init__(self, body: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=body, name="interlock", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for its end, which was asked for; a second at most."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(1.0)
