@@ -15,6 +15,7 @@ from interlock_server.rules.circumstances import (
 )
 from interlock_server.rules.explanations import Cause, explain
 from interlock_server.rules.frame import Verdict
+from interlock_server.rules.overdue import Patience
 from interlock_server.rules.runs import Progress, RetryPolicy, RetryType
 from interlock_server.rules.states import State, StateType
 
@@ -271,23 +272,40 @@ ROWS: list[tuple[Circumstances, list[Cause]]] = [
             Cause(
                 "CANCELLING",
                 "It was told to stop 10 seconds ago by ada: too slow.",
-                "It ends when what carries it says that it has stopped.",
+                "It ends when what carries it says that it has stopped, "
+                "in 4 minutes at the latest.",
+                NOW + 290 * SECOND,
             )
         ],
     ),
     (
-        run(S.CANCELLING, heartbeat=Heartbeat(NOW - MINUTE, NOW - SECOND)),
+        run(
+            S.CANCELLING,
+            heartbeat=Heartbeat(NOW - MINUTE, NOW - SECOND),
+            patience=Patience(cancelling=10 * SECOND),
+        ),
         [
             Cause(
                 "CANCELLING",
                 "It was told to stop 10 seconds ago.",
-                "It ends when what carries it says that it has stopped.",
+                "It ends when what carries it says that it has stopped, or at any moment now.",
+                NOW,
             ),
             Cause(
                 "HEARTBEATS_CEASED",
                 "Its last heartbeat came 1 minute ago: it counts as dead.",
                 "The service is about to end it.",
             ),
+        ],
+    ),
+    (
+        run(S.CANCELLING, is_task_run=True),
+        [
+            Cause(
+                "CANCELLING",
+                "It was told to stop 10 seconds ago.",
+                "It ends when what carries it says that it has stopped.",
+            )
         ],
     ),
     (

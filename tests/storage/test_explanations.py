@@ -9,6 +9,7 @@ from interlock.ids import uuid7
 from interlock.v1 import flow_run_pb2, task_run_pb2
 from interlock.v1.explanation_pb2 import Explanation
 
+from tests.support.heartbeats import beat, beats
 from tests.support.refusals import refused
 from tests.support.runs import (
     CANCELLING,
@@ -65,6 +66,18 @@ def test_a_new_run_is_told_from_one_that_was_taken(runs: Runs, explain: Any) -> 
     told = explain(run)
     assert reasons(told) == ["TAKEN"]
     assert "by worker-7" in told.summary
+
+
+def test_a_run_that_sends_heartbeats_says_until_when_it_counts_as_alive(
+    stubs: Stubs, runs: Runs, explain: Any
+) -> None:
+    run = runs.make(state={"type": RUNNING})
+    (outcome,) = beats(stubs, beat(runs.kind, run.id, 1))
+    told = explain(run)
+    assert reasons(told) == ["RUNNING", "HEARTBEATS"]
+    assert told.causes[1].until_time == outcome.answer.deadline_time
+    runs.propose(proposal(run.id, RUNNING))
+    assert reasons(explain(run)) == ["RUNNING", "NO_HEARTBEATS"]
 
 
 def test_a_retry_is_explained_by_the_failure(runs: Runs, explain: Any) -> None:

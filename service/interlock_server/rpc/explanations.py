@@ -10,14 +10,18 @@ from interlock_server.core.engine import Engine
 from interlock_server.core.errors import run_not_found
 from interlock_server.rpc import fields, states
 from interlock_server.rules.explanations import Cause, explain
+from interlock_server.rules.overdue import PATIENCE, Patience
 from interlock_server.storage.explanation_queries import read_circumstances
 from interlock_server.storage.records import RunKind
 
 
-async def explanation(engine: Engine, kind: RunKind, id_: str) -> pb.Explanation:
+async def explanation(
+    engine: Engine, kind: RunKind, id_: str, patience: Patience = PATIENCE
+) -> pb.Explanation:
     """Explain the run that a request names. Raises NotFoundError."""
     run_id = fields.id_("id", id_)
-    run = await read_circumstances(engine.database, kind, run_id, time.time_ns() // 1000)
+    now = time.time_ns() // 1000
+    run = await read_circumstances(engine.database, kind, run_id, now, patience)
     if run is None:
         raise run_not_found(kind, run_id, deleted=False)
     made = explain(run)

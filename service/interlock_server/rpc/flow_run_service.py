@@ -15,6 +15,7 @@ from interlock_server.rpc.explanations import explanation
 from interlock_server.rpc.limits import MAX_KEY_BYTES, MAX_RETRIES
 from interlock_server.rpc.pause_calls import PauseCalls
 from interlock_server.rpc.run_calls import RunCalls, changed, times
+from interlock_server.rules.overdue import PATIENCE, Patience
 from interlock_server.rules.runs import NEVER, RetryPolicy
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun
 from interlock_server.storage.rows import json_text
@@ -23,8 +24,9 @@ from interlock_server.storage.rows import json_text
 class FlowRunService:
     """Keeps flow runs and decides their transitions; see `protos/interlock/v1/flow_run.proto`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, patience: Patience = PATIENCE) -> None:
         self._engine = engine
+        self._patience = patience
         self._calls = RunCalls(engine, RunKind.FLOW_RUN)
         self._pauses = PauseCalls(engine)
 
@@ -148,7 +150,9 @@ class FlowRunService:
     ) -> pb.FlowRunServiceExplainRunResponse:
         """Tell what a flow run waits for, or why it ended as it did."""
         return pb.FlowRunServiceExplainRunResponse(
-            explanation=await explanation(self._engine, RunKind.FLOW_RUN, request.id)
+            explanation=await explanation(
+                self._engine, RunKind.FLOW_RUN, request.id, self._patience
+            )
         )
 
 

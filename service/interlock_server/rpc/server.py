@@ -86,7 +86,9 @@ class Server:
         self._grace = grace
         self._addresses = addresses
         self._engine = Engine(database)
-        self._loops = Loops(self._engine, loops or LoopOptions())
+        loops = loops or LoopOptions()
+        self._loops = Loops(self._engine, loops)
+        self._patience = loops.patience
         self._schema = Schema(database, self._step_aside)
         self._gate = Gate()
         self._health = health_aio.HealthServicer()
@@ -146,7 +148,7 @@ class Server:
             "interlock.v1.ServerService": ServerService(engine),
             "interlock.v1.FlowService": FlowService(engine),
             "interlock.v1.DeploymentService": DeploymentService(engine),
-            "interlock.v1.FlowRunService": FlowRunService(engine),
+            "interlock.v1.FlowRunService": FlowRunService(engine, self._patience),
             "interlock.v1.TaskRunService": TaskRunService(engine),
             "interlock.v1.RunHeartbeatService": RunHeartbeatService(engine),
             "interlock.v1.LogService": LogService(engine),

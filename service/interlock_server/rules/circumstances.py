@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from interlock_server.rules.frame import Verdict
+from interlock_server.rules.overdue import PATIENCE, Patience
 from interlock_server.rules.runs import FRESH, NEVER, Progress, RetryPolicy
 from interlock_server.rules.states import Id, Micros, State
 
@@ -61,6 +62,8 @@ class Circumstances:
     progress: Progress = FRESH
     retry: RetryPolicy = NEVER
     created: Micros = 0
+    patience: Patience = PATIENCE
+    """How long the service lets a flow run stay in a state."""
     written: Written | None = None
     refused: tuple[Refused, ...] = ()
     """Proposals that were refused in this state, the newest first."""

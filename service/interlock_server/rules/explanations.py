@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from interlock_server.rules.circumstances import Circumstances, Refused, Written
 from interlock_server.rules.frame import Verdict
+from interlock_server.rules.overdue import overdue_since
 from interlock_server.rules.runs import RetryType
 from interlock_server.rules.states import (
     AWAITING_RETRY,
@@ -242,10 +243,16 @@ def _paused(run: Circumstances, state: State) -> Iterator[Cause]:
 
 
 def _cancelling(run: Circumstances, state: State) -> Iterator[Cause]:
+    outlook = "It ends when what carries it says that it has stopped"
+    until = None if run.is_task_run else overdue_since(state, run.patience)
+    if until is not None:
+        left = until - run.now
+        outlook += f", in {_span(left)} at the latest" if left > 0 else ", or at any moment now"
     yield Cause(
         "CANCELLING",
         f"It was told to stop {_span(run.now - state.timestamp)} ago{_by(run)}{_because(state)}",
-        "It ends when what carries it says that it has stopped.",
+        f"{outlook}.",
+        until,
     )
     yield from _heartbeats(run)
 

@@ -15,6 +15,7 @@ from interlock_server.rules.circumstances import (
     Written,
 )
 from interlock_server.rules.frame import Verdict
+from interlock_server.rules.overdue import Patience
 from interlock_server.rules.states import CACHED, Id, Micros, State, StateType
 from interlock_server.storage import tables
 from interlock_server.storage.database import Database
@@ -32,7 +33,7 @@ _HEARTBEATS = {
 
 
 async def read_circumstances(
-    database: Database, kind: RunKind, run_id: Id, now: Micros
+    database: Database, kind: RunKind, run_id: Id, now: Micros, patience: Patience
 ) -> Circumstances | None:
     """Read what explains a run; None: there is none."""
     run = await get_run(database, kind, run_id)
@@ -57,6 +58,7 @@ async def read_circumstances(
         run.progress,
         run.retry,
         run.created,
+        patience,
         **await database.read(read),
     )
 
@@ -133,11 +135,11 @@ async def _heartbeat(
     connection: AsyncConnection, kind: RunKind, run: FlowRun | TaskRun
 ) -> Heartbeat | None:
     table = _HEARTBEATS[kind]
-    statement = select(table.c.deadline, table.c.timeout).where(
+    statement = select(table.c.heard, table.c.deadline).where(
         table.c.run_id == run.id, table.c.attempt == run.progress.run_count
     )
     row = (await connection.execute(statement)).one_or_none()
-    return None if row is None else Heartbeat(row.deadline - row.timeout, row.deadline)
+    return None if row is None else Heartbeat(row.heard, row.deadline)
 
 
 async def _cached_from(connection: AsyncConnection, state: State) -> Id | None:
