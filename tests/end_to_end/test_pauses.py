@@ -9,7 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from interlock import AsyncClient, Client, FlowRunContext, TransitionAborted, TransitionRejected
+from interlock import (
+    AsyncClient,
+    Client,
+    FlowRunContext,
+    RunSuspended,
+    TransitionAborted,
+    TransitionRejected,
+)
 from interlock.errors import InvalidArgument
 from interlock.v1 import state_pb2 as pb
 from interlock.v1.flow_pb2 import FlowFilter
@@ -155,6 +162,28 @@ def test_a_run_without_a_deployment_can_not_be_suspended(
     with pytest.raises(TransitionAborted) as caught:
         running.result.result(20)
     assert caught.value.reason == "NO_DEPLOYMENT"
+
+
+def test_a_suspended_run_goes_on_where_it_asked_once_another_process_has_taken_it(
+    client: Client,
+) -> None:
+    def body(run: FlowRunContext) -> Any:
+        return run.suspend(schema=YES_OR_NO, timeout=3600)
+
+    flow = client.create_flow(unique("flow"))
+    deployment = client.create_deployment(flow, "here")
+    run = client.create_flow_run(flow, deployment=deployment)
+    with pytest.raises(RunSuspended) as caught, client.enter_flow_run(run) as first:
+        body(first)
+    assert caught.value.run_id == run.id
+    assert client.get_flow_run(run.id).state.name == "Suspended"
+    assert client.resume_flow_run(run, True).state.name == "Resuming"
+    told = client.explain_flow_run(run)
+    assert told.causes[0].reason == "DUE_NOT_TAKEN"
+    with client.enter_flow_run(run) as second:
+        assert body(second) is True
+    ended = client.get_flow_run(run.id)
+    assert (ended.state.name, ended.run_count) == ("Completed", 1)
 
 
 def test_a_pause_that_has_fired_is_answered_at_once_to_who_comes_by_again(
