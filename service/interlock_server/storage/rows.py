@@ -363,8 +363,9 @@ def deployment_row(deployment: Deployment) -> tuple[Any, ...]:
 
 def deployment_of(row: Row) -> Deployment:
     """Read a deployment's row."""
-    id_, flow_id, name, tags, labels, *rest, _ = row
-    return Deployment(id_, flow_id, name, tuple(json.loads(tags)), json.loads(labels), *rest)
+    id_, flow_id, name, tags, labels, created_by, created, updated, version = row[:9]
+    tags, labels = tuple(json.loads(tags)), json.loads(labels)
+    return Deployment(id_, flow_id, name, tags, labels, created_by, created, updated, version)
 
 
 # --- transitions ----------------------------------------------------------------------------------
