@@ -97,7 +97,12 @@ def belongs(owner: Any, rows: Select[Any], one_by_one: bool) -> ColumnElement[bo
         found: ColumnElement[bool] = owner.in_(rows)
         return found
     (reference,) = rows.selected_columns
-    return exists(rows.where(reference == owner)).correlate(owner.table)
+    return exists(as_it_stands(rows.where(reference == owner).correlate(owner.table)))
+
+
+def as_it_stands(rows: Select[Any]) -> Select[Any]:
+    """Keep a database from making something else of a part of a statement, such as a join."""
+    return rows.offset(0)
 
 
 def one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:

@@ -60,7 +60,10 @@ class PostgresqlDatabase:
             pool_pre_ping=True,
             pool_reset_on_return=None,
             connect_args=self._connecting.arguments(
-                statement_timeout=milliseconds(options.read_timeout)
+                statement_timeout=milliseconds(options.read_timeout),
+                # Reads are made for indexes, and what they touch mostly is in memory. At the price
+                # of a disk that turns, some of them would rather look through a whole table.
+                random_page_cost="1.1",
             ),
         )
 
