@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_the_page_names_every_reason() -> None:
     found = {reason for file in files for reason in reasons(file, "Reject", "Wait", "Abort")}
     assert len(found) > 15
     assert {reason for reason in found if f"`{reason}`" not in PAGE} == set()
+
+
+def test_the_page_names_what_the_service_does_by_itself() -> None:
+    files = ("heartbeats.py", "overdue.py", "with_their_flow_run.py")
+    code = "".join((RULES / file).read_text() for file in files)
+    found = set(re.findall(r'"([a-z]+(?:_[a-z]+)+|[A-Z]+_[A-Z_]+|LATE)"', code)) - {"NOT_RUNNING"}
+    assert len(found) > 8
+    assert {word for word in found if f"`{word}`" not in PAGE} == set()
 
 
 def test_the_page_on_pausing_names_the_reasons_of_explanations() -> None:
