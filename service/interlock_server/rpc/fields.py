@@ -35,6 +35,7 @@ _MICROS = 1_000_000
 
 # The years 1 to 9999, which is what protobuf allows.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+LAST_TIME = _LAST_SECOND * _MICROS + _MICROS - 1
 
 
 # --- ids and texts --------------------------------------------------------------------------------

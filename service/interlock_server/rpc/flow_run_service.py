@@ -155,6 +155,13 @@ class FlowRunService:
             )
         )
 
+    async def GetHistory(  # noqa: N802
+        self, request: pb.FlowRunServiceGetHistoryRequest, context: Context
+    ) -> pb.FlowRunServiceGetHistoryResponse:
+        """Count flow runs by time and state."""
+        buckets = await self._calls.history(request, filters.FLOW_RUNS)
+        return pb.FlowRunServiceGetHistoryResponse(buckets=buckets)
+
 
 def _creation(request: pb.CreateFlowRunRequest) -> Creation:
     run_id = fields.id_or_new("id", request.id)

@@ -25,6 +25,7 @@ MAX_FILTER_DEPTH = 3
 """Of groups in groups."""
 MAX_FILTER_BYTES = 256 * 1024
 """SQLite takes statements of a million bytes, and values are written into them."""
+MAX_HISTORY_BUCKETS = 500
 MAX_LOG_BATCH_RECORDS = 10_000
 MAX_LOG_MESSAGE_BYTES = 1024 * 1024
 LOG_WINDOW_BYTES = 8 * 1024 * 1024

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
-from interlock.v1 import state_pb2
+from interlock.v1 import history_pb2, state_pb2
 
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, InvalidArgumentError, run_not_found
 from interlock_server.core.runs import CreateRuns, Creation, DeleteRun, Made, UpdateRun
 from interlock_server.core.transitions import ProposeStates
-from interlock_server.rpc import fields, filters, pages, states
+from interlock_server.rpc import fields, filters, history, pages, states
 from interlock_server.rpc.calls import Context, remaining
 from interlock_server.rules.effects import estimated_run_time, lateness
 from interlock_server.rules.states import StateDraft
 from interlock_server.storage import queries
 from interlock_server.storage.filters import BY_ID_DESC, Order
+from interlock_server.storage.history_queries import count_by_time_and_state
 from interlock_server.storage.records import FlowRun, RunKind, TaskRun
 
 # The enums of both kinds have the same numbers.
@@ -80,6 +82,18 @@ class RunCalls:
         """Count the runs that a count request asks for."""
         condition = filters.read(request.filter, readers)
         return await queries.count_runs(self._engine.database, self._kind, condition)
+
+    async def history(
+        self, request: Any, readers: Mapping[str, filters.Reader]
+    ) -> list[history_pb2.HistoryBucket]:
+        """Count the runs that a history request asks for, by time and state."""
+        buckets = history.buckets(request)
+        condition = filters.read(request.filter, readers)
+        now = time.time_ns() // 1000
+        counts = await count_by_time_and_state(
+            self._engine.database, self._kind, condition, buckets, now
+        )
+        return history.to_buckets(buckets, counts)
 
     async def update(
         self, run_id: str, values: dict[str, Any], version: int | None, context: Context

@@ -32,7 +32,7 @@ MAX_STATE_NAME_BYTES = 200
 STATE_TYPES: dict[int, StateType] = {
     pb.StateType.Value(f"STATE_TYPE_{type_}"): type_ for type_ in StateType
 }
-_TYPE_NUMBERS: dict[StateType, Any] = {type_: n for n, type_ in STATE_TYPES.items()}
+TYPE_NUMBERS: dict[StateType, Any] = {type_: n for n, type_ in STATE_TYPES.items()}
 _VERDICT_NUMBERS = {verdict: pb.Verdict.Value(f"VERDICT_{verdict}") for verdict in Verdict}
 
 
@@ -156,7 +156,7 @@ def to_state(state: State) -> pb.State:
 def _fill_state(message: pb.State, state: State) -> None:
     # In place: a message that is handed to another one's constructor is copied.
     message.id = state.id
-    message.type = _TYPE_NUMBERS[state.type]
+    message.type = TYPE_NUMBERS[state.type]
     message.name = state.name
     message.message = state.message
     fields.fill_timestamp(message.timestamp, state.timestamp)
@@ -245,7 +245,7 @@ def to_transition(transition: Transition) -> pb.Transition:
     return pb.Transition(
         id=transition.id,
         decide_time=fields.to_timestamp(transition.decided),
-        proposed_type=_TYPE_NUMBERS[transition.proposed_type],
+        proposed_type=TYPE_NUMBERS[transition.proposed_type],
         proposed_name=transition.proposed_name,
         verdict=_VERDICT_NUMBERS[transition.verdict],
         rule=transition.rule,

@@ -147,6 +147,13 @@ class TaskRunService:
             state=states.to_state(found.state), task_run_id=found.run_id
         )
 
+    async def GetHistory(  # noqa: N802
+        self, request: pb.TaskRunServiceGetHistoryRequest, context: Context
+    ) -> pb.TaskRunServiceGetHistoryResponse:
+        """Count task runs by time and state."""
+        buckets = await self._calls.history(request, filters.TASK_RUNS)
+        return pb.TaskRunServiceGetHistoryResponse(buckets=buckets)
+
 
 def _creation(request: pb.CreateTaskRunRequest) -> Creation:
     task_key = fields.name("task_key", request.task_key, MAX_KEY_BYTES)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     FromClause,
     Select,
     Subquery,
@@ -92,9 +93,14 @@ class Windows:
             if isinstance(demand, NameContains) and self._subject.names is not None:
                 yield self.of_condition(demand, limit)
 
-    def of_condition(self, demand: Condition, limit: int) -> Window:
+    def of_condition(self, demand: Condition, limit: int | None = None) -> Window:
         """Answer all rows that meet a condition, if they are fewer than the limit."""
-        ids = self._narrowed(demand).limit(_number(limit))
+        ids = self._narrowed(demand)
+        if limit is None:
+            chosen = filter_sql.as_it_stands(ids).subquery("chosen")
+            keys, rows = self._keys_of_table(chosen)
+            return Window(rows, self._subject.table.c, keys, None)
+        ids = ids.limit(_number(limit))
         keys, rows = self._keys_of_table(ids.subquery("chosen"))
         return Window(rows, self._subject.table.c, keys, ids.subquery("counted"), limit)
 
@@ -234,21 +240,25 @@ class Windows:
 
     # --- the page ---
 
+    def met(self, row: Any) -> ColumnElement[bool]:
+        """Tell whether a row meets the filter, in a way that no index serves: the window does."""
+        all_met = and_(
+            *(condition(row) for condition in self._present),
+            filter_sql.met(self._subject, row, self.query.filter, one_by_one=True),
+        )
+        return all_met.is_(true())
+
     def page_from(self, window: Window) -> Select[Any]:
         """Read the page from a window, one row more than the page has, and the window's size.
 
         There is a row without an id where the window has a size and no row for the page.
         """
         query, row = self.query, window.row
-        met = and_(
-            *(condition(row) for condition in self._present),
-            filter_sql.met(self._subject, row, query.filter, one_by_one=True),
-        )
         columns = [row[column.name] for column in self._subject.table.c]
         statement = (
             select(*columns, window.keys[0].label("order_key"))
             .select_from(window.rows)
-            .where(met.is_(true()), *window.narrowed_by)
+            .where(self.met(row), *window.narrowed_by)
         )
         if not window.sorted:
             statement = statement.where(

@@ -73,11 +73,13 @@ class HistoryCount(google.protobuf.message.Message):
     """How many they are."""
     @property
     def total_estimated_run_time(self) -> google.protobuf.duration_pb2.Duration:
-        """How long they have been in RUNNING, all together, those that still are included."""
+        """How long they have been in RUNNING, all together, those that still are included. At most 10,000
+        years, which is what a Duration has.
+        """
 
     @property
     def total_lateness(self) -> google.protobuf.duration_pb2.Duration:
-        """How late they started, or are, all together."""
+        """How late they started, or are, all together. At most 10,000 years."""
 
     def __init__(
         self,
