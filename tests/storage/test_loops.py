@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from interlock.v1 import run_heartbeat_pb2, state_pb2, task_run_pb2
 
-from tests.support.deployments import make_deployment
 from tests.support.heartbeats import beat, beats
 from tests.support.runs import (
     ACCEPT,
@@ -23,6 +22,7 @@ from tests.support.runs import (
     FlowRuns,
     Runs,
     TaskRuns,
+    make_deployment,
     make_flow_run,
     make_task_run,
     now,
@@ -30,7 +30,7 @@ from tests.support.runs import (
     soon,
     until,
 )
-from tests.support.servers import ServerProcess, server_on
+from tests.support.servers import server_on
 from tests.support.stubs import Stubs, connected
 
 SOON = 0.3
@@ -278,28 +278,24 @@ def test_subflows_are_cancelled_with_their_flow_run_and_theirs_with_them(stubs: 
     assert becomes(task_runs, innermost.id, CANCELLED).reason == "FLOW_RUN_CANCELLED"
 
 
-def test_subflows_of_a_deployment_are_told_to_stop() -> None:
-    with (
-        ServerProcess(environment=QUICK) as server,
-        connected(server.target) as stubs,
-    ):
-        flow_runs, task_runs = FlowRuns(stubs), TaskRuns(stubs)
-        outer = make_flow_run(stubs, state={"type": RUNNING})
-        tracker = make_task_run(stubs, flow_run_id=outer.id, state={"type": RUNNING})
-        inner = make_flow_run(
-            stubs,
-            outer.flow_id,
-            parent_task_run_id=tracker.id,
-            deployment_id=make_deployment(server.database_url, outer.flow_id),
-            state={"type": RUNNING},
-        )
-        move(flow_runs, outer.id, CANCELLED)
-        # It has a process of its own, of which nobody says that it has stopped.
-        until(lambda: len(flow_runs.history(inner.id)) == 3)
-        told, stopped = flow_runs.history(inner.id)[1:]
-        assert (told.state.type, told.reason) == (CANCELLING, "FLOW_RUN_CANCELLED")
-        assert (stopped.state.type, stopped.reason) == (CANCELLED, "CANCELLING_TIMEOUT")
-        assert becomes(task_runs, tracker.id, CANCELLED).reason == "SUBFLOW_MOVED"
+def test_subflows_of_a_deployment_are_told_to_stop(stubs: Stubs) -> None:
+    flow_runs, task_runs = FlowRuns(stubs), TaskRuns(stubs)
+    outer = make_flow_run(stubs, state={"type": RUNNING})
+    tracker = make_task_run(stubs, flow_run_id=outer.id, state={"type": RUNNING})
+    inner = make_flow_run(
+        stubs,
+        outer.flow_id,
+        parent_task_run_id=tracker.id,
+        deployment_id=make_deployment(stubs, outer.flow_id).id,
+        state={"type": RUNNING},
+    )
+    move(flow_runs, outer.id, CANCELLED)
+    # It has a process of its own, of which nobody says that it has stopped.
+    until(lambda: len(flow_runs.history(inner.id)) == 3)
+    told, stopped = flow_runs.history(inner.id)[1:]
+    assert (told.state.type, told.reason) == (CANCELLING, "FLOW_RUN_CANCELLED")
+    assert (stopped.state.type, stopped.reason) == (CANCELLED, "CANCELLING_TIMEOUT")
+    assert becomes(task_runs, tracker.id, CANCELLED).reason == "SUBFLOW_MOVED"
 
 
 def test_a_cancelled_run_that_starts_again_keeps_its_new_task_runs(stubs: Stubs) -> None:
