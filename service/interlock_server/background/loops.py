@@ -18,6 +18,9 @@ from interlock_server.storage.facts import Facts
 from interlock_server.storage.loop_queries import Due
 from interlock_server.storage.records import RunKind
 
+_PAUSE: Micros = 200_000
+"""After how long what could not be done is looked at again."""
+
 _AT_ONCE = 200
 """How many runs one command moves: some ten milliseconds, in which others wait."""
 
@@ -105,7 +108,7 @@ class Loops:
             if due:
                 command = ReapRuns(kind, due, self.term.session)
                 done = await self._engine.pipeline.submit(command)
-            return Look(done, next_due)
+            return Look(done, _again(now, next_due) if done < len(due) else next_due)
 
         return work
 
@@ -119,7 +122,8 @@ class Loops:
             if due:
                 command = MoveOverdue(type_, due, self._options.patience)
                 done = await self._engine.pipeline.submit(command)
-            return Look(done, None if next_due is None else next_due + patience)
+            next_due = None if next_due is None else next_due + patience
+            return Look(done, _again(now, next_due) if done < len(due) else next_due)
 
         return work
 
@@ -144,6 +148,15 @@ class Loops:
                     return Look(done, None)
         await engine.pipeline.submit(ForgetCancelled(flow_run_ids))
         return Look(done, next_due)
+
+
+def _again(now: Micros, next_due: Micros | None) -> Micros:
+    """Answer when to look again where not all that was due could be done.
+
+    It was not due after all by the clock that counts, or someone else had done it.
+    """
+    soon = now + _PAUSE
+    return soon if next_due is None else min(soon, next_due)
 
 
 def _split(found: Sequence[Due], now: Micros) -> tuple[list[Id], Micros | None]:
