@@ -65,9 +65,9 @@ class Cluster:
         answers = [call.result() for call in calls]
         return Sent(answers, self._deaths > deaths)
 
-    def die(self, client: int, where: str) -> None:
-        """Let a client's server die, and come back."""
-        self._of(client).die(where)
+    def die(self, client: int, where: str, visit: int = 1) -> None:
+        """Let a client's server die, now or when so many batches come to a point; and come back."""
+        self._of(client).die(where, visit)
 
     def _of(self, client: int) -> _Member:
         return self._members[client % len(self._members)]
@@ -116,10 +116,10 @@ class _Member:
                     self.deaths += 1
                     self._start()
 
-    def die(self, where: str) -> None:
+    def die(self, where: str, visit: int) -> None:
         """Be killed now and come back, or come back to die at a point of a batch."""
         self._process.kill()
-        self._start({} if where == KILLED else {"INTERLOCK_FAILPOINTS": f"{where}=crash"})
+        self._start({} if where == KILLED else {"INTERLOCK_FAILPOINTS": f"{where}=crash:{visit}"})
 
     def _start(self, environment: dict[str, str] | None = None) -> None:
         opened = self._all_that_is_open

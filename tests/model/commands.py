@@ -18,6 +18,12 @@ from tests.support.refusals import refusal_of
 from tests.support.runs import FlowRuns, TaskRuns
 from tests.support.stubs import Stubs
 
+_Steering = (
+    flow_run_pb2.FlowRunServicePauseRequest
+    | flow_run_pb2.FlowRunServiceResumeRequest
+    | flow_run_pb2.FlowRunServiceCancelRequest
+)
+
 
 class Command(Protocol):
     """Something that a client asks for."""
@@ -68,13 +74,17 @@ class Create:
         return _unless_refused(create)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Propose:
     """Proposes a state."""
 
     kind: str
     state: State
     message: state_pb2.Proposal
+
+    def __repr__(self) -> str:
+        force = ", by force" if self.message.force else ""
+        return f"{self.kind} {self.message.run_id[-4:]} -> {self.state}{force}"
 
     @property
     def run_ids(self) -> Sequence[str]:
@@ -122,6 +132,46 @@ class ProposeAll:
 
     def apply(self, model: Service, now: float) -> Seen:
         return _numbered(it.apply(model, now) for it in self.proposals)
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """Pauses, resumes or cancels a flow run; it is resumed where there is no state to propose."""
+
+    state: State | None
+    request: _Steering
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        return [self.request.flow_run_id]
+
+    def send(self, stubs: Stubs, now: float) -> Seen:
+        def steer() -> Seen:
+            match self.request:
+                case flow_run_pb2.FlowRunServicePauseRequest():
+                    return seen(stubs.flow_runs.Pause(self.request).decision, now)
+                case flow_run_pb2.FlowRunServiceResumeRequest():
+                    return seen(stubs.flow_runs.Resume(self.request).decision, now)
+                case flow_run_pb2.FlowRunServiceCancelRequest():
+                    return seen(stubs.flow_runs.Cancel(self.request).decision, now)
+
+        return _unless_refused(steer)
+
+    def apply(self, model: Service, now: float) -> Seen:
+        def steer() -> Seen:
+            request = self.request
+            answer = model.propose(
+                "flow_run",
+                request.flow_run_id,
+                request.proposal_id,
+                _content(request),
+                self.state,
+                now,
+                expected_version=request.expected_version,
+            )
+            return _expected(answer, now)
+
+        return _unless_refused(steer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,13 +144,14 @@ class Run:
             self.resuming |= self.kind == "flow_run" and was.type == "PAUSED" != proposed.type
         return verdict
 
-    def resume(self, now: float) -> Verdict:
+    def resume(self, now: float, id_: str = "") -> Verdict:
         """Decide about a resume, and do what was decided."""
         if self.state is None or self.state.type != "PAUSED":
-            return abort("NOT_PAUSED")
+            self.remember(id_, verdict := abort("NOT_PAUSED"))
+            return verdict
         if self.state.pause_reschedule:
-            return self.propose(State("SCHEDULED", "Resuming", scheduled=now), now)
-        return self.propose(State("RUNNING"), now)
+            return self.propose(State("SCHEDULED", "Resuming", scheduled=now), now, id_=id_)
+        return self.propose(State("RUNNING"), now, id_=id_)
 
     def remember(self, id_: str, verdict: Verdict, written: State | None = None) -> None:
         """Add a line to the history, unless it was to wait."""
@@ -214,13 +215,14 @@ class Run:
                 return abort("NO_DEPLOYMENT"), None
             if proposed.pause_key is not None:
                 self.pause_keys |= {proposed.pause_key}
-        if was == "PAUSED" and to != "CANCELLING":
+        if was == "PAUSED":
             assert current is not None
+            over = current.pause_timeout is not None and current.pause_timeout < now
             if to == "PENDING":
                 return reject("NOT_RESUMABLE"), None
             if current.pause_reschedule and not self.deployment:
                 return reject("NO_DEPLOYMENT"), None
-            if current.pause_timeout is not None and current.pause_timeout < now:
+            if over and to != "CANCELLING":
                 return reject("PAUSE_EXPIRED"), State("FAILED", "Failed")
             self.resuming |= MARKS_RESUMING_AFTERWARDS not in self.quirks
         if wait := self._not_due(to, now):

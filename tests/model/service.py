@@ -67,12 +67,12 @@ class Service:
         run_id: str,
         id_: str,
         content: Hashable,
-        state: State,
+        state: State | None,
         now: float,
         force: bool = False,
         expected_version: int = 0,
     ) -> Answer:
-        """Decide about a proposal, or answer it again."""
+        """Decide about a proposal, or answer it again; without a state it is to resume the run."""
         run = self.run(kind, run_id)
         if id_ in self.answered:
             _, before, answer = self.answered[id_]
@@ -82,6 +82,8 @@ class Service:
         if expected_version not in {0, run.version}:
             verdict = abort("VERSION_MISMATCH")
             run.remember(id_, verdict)
+        elif state is None:
+            verdict = run.resume(now, id_)
         else:
             verdict = run.propose(state, now, force, id_)
         assert run.state is not None
