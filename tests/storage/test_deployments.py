@@ -238,6 +238,13 @@ def test_deployments_are_listed_by_time_or_name_in_pages_that_fit(stubs: Stubs) 
         )
     assert listed(stubs, filter=mine | {"names": ["a", "c"]}) == [made["c"], made["a"]]
     assert listed(stubs, filter={"ids": [made["b"], uuid7()]}) == [made["b"]]
+    assert (
+        listed(stubs, filter=mine, page_size=2, order_by="DEPLOYMENT_ORDER_NAME_DESC")
+        == (by_name[::-1])
+    )
+    assert listed(stubs, filter=mine, page_size=2, order_by="DEPLOYMENT_ORDER_UPDATED_DESC") == (
+        newest_first
+    )
     assert count(stubs, **mine) == 5
     first = pb.ListDeploymentsRequest(filter=pb.DeploymentFilter(**mine), page_size=2)
     page = stubs.deployments.ListDeployments(first)
@@ -245,6 +252,30 @@ def test_deployments_are_listed_by_time_or_name_in_pages_that_fit(stubs: Stubs) 
         stubs.deployments.ListDeployments(
             pb.ListDeploymentsRequest(page_size=2, page_token=page.next_page_token)
         )
+
+
+def test_deployments_are_found_by_all_that_a_filter_says(stubs: Stubs) -> None:
+    flow = make_flow(stubs)
+    one = make_deployment(stubs, flow.id, "Nightly_1", tags=["a", "b"], created_by="ada")
+    two = make_deployment(stubs, flow.id, "nightly 2", tags=["b"])
+    three = make_deployment(stubs, flow.id, "weekly")
+    finds: list[tuple[dict[str, Any], list[pb.Deployment]]] = [
+        ({"name_contains": "NIGHT"}, [two, one]),
+        ({"name_contains": "y_"}, [one]),
+        ({"tags": {"all": ["a", "b"]}}, [one]),
+        ({"tags": {"any": ["a", "b"]}}, [two, one]),
+        ({"tags": {"none": ["a"]}}, [three, two]),
+        ({"tags": {"has_any": False}}, [three]),
+        ({"created_by": ["ada", "bob"]}, [one]),
+        ({"create_time": {"after": two.create_time}}, [three, two]),
+        ({"update_time": {"before": two.update_time}}, [two, one]),
+        ({"any_of": [{"names": ["weekly"]}, {"tags": {"any": ["a"]}}]}, [three, one]),
+        ({"none_of": [{"ids": [one.id]}], "all_of": [{"tags": {"any": ["b"]}}]}, [two]),
+    ]
+    for given, found in finds:
+        mine = {"flow_ids": [flow.id], **given}
+        assert listed(stubs, filter=mine, page_size=1) == [each.id for each in found], given
+        assert count(stubs, **mine) == len(found), given
 
 
 def test_a_deployment_is_deleted_as_it_was_seen_and_its_runs_keep_its_id(stubs: Stubs) -> None:

@@ -115,6 +115,7 @@ def in_every_table(days: float) -> Rows:
     rows.add("task_run_cache", run_id=task_run)
     rows.add("deleted_run", deleted=ago(days))
     rows.add("watch_epoch", number=int(days))
+    rows.add("term", name=uuid7())
     return rows
 
 
