@@ -198,6 +198,7 @@ FLOWS: Mapping[str, Reader] = {
 DEPLOYMENTS: Mapping[str, Reader] = {
     **_NAMED_AND_TAGGED,
     "flow_ids": _ids("flow_id"),
+    "created_by": _texts("created_by"),
     "create_time": _time("created"),
     "update_time": _time("updated"),
 }

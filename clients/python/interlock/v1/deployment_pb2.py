@@ -27,7 +27,7 @@ from interlock.v1 import filter_pb2 as interlock_dot_v1_dot_filter__pb2
 from interlock.v1 import options_pb2 as interlock_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dinterlock/v1/deployment.proto\x12\x0cinterlock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/filter.proto\x1a\x1ainterlock/v1/options.proto\"\xae\x02\n\nDeployment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x34\n\x06labels\x18\x05 \x03(\x0b\x32$.interlock.v1.Deployment.LabelsEntry\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xed\x02\n\x10\x44\x65ploymentFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x10\n\x08\x66low_ids\x18\x02 \x03(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12\x15\n\rname_contains\x18\x04 \x01(\t\x12%\n\x04tags\x18\x05 \x01(\x0b\x32\x17.interlock.v1.TagFilter\x12-\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12-\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12.\n\x06\x61ll_of\x18\x08 \x03(\x0b\x32\x1e.interlock.v1.DeploymentFilter\x12.\n\x06\x61ny_of\x18\t \x03(\x0b\x32\x1e.interlock.v1.DeploymentFilter\x12/\n\x07none_of\x18\n \x03(\x0b\x32\x1e.interlock.v1.DeploymentFilter\"\xd8\x01\n\x17\x43reateDeploymentRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x41\n\x06labels\x18\x05 \x03(\x0b\x32\x31.interlock.v1.CreateDeploymentRequest.LabelsEntry\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x18\x43reateDeploymentResponse\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.interlock.v1.Deployment\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"/\n\x0e\x44\x65ploymentName\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"Y\n\x14GetDeploymentRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12,\n\x04name\x18\x02 \x01(\x0b\x32\x1c.interlock.v1.DeploymentNameH\x00\x42\x05\n\x03key\"E\n\x15GetDeploymentResponse\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.interlock.v1.Deployment\"\xa0\x01\n\x16ListDeploymentsRequest\x12.\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1e.interlock.v1.DeploymentFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12/\n\x08order_by\x18\x04 \x01(\x0e\x32\x1d.interlock.v1.DeploymentOrder\"a\n\x17ListDeploymentsResponse\x12-\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x18.interlock.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x17\x43ountDeploymentsRequest\x12.\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1e.interlock.v1.DeploymentFilter\")\n\x18\x43ountDeploymentsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\"3\n\x17\x44\x65leteDeploymentRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x1a\n\x18\x44\x65leteDeploymentResponse*\xb8\x01\n\x0f\x44\x65ploymentOrder\x12 \n\x1c\x44\x45PLOYMENT_ORDER_UNSPECIFIED\x10\x00\x12!\n\x1d\x44\x45PLOYMENT_ORDER_CREATED_DESC\x10\x01\x12\x1d\n\x19\x44\x45PLOYMENT_ORDER_NAME_ASC\x10\x02\x12\x1e\n\x1a\x44\x45PLOYMENT_ORDER_NAME_DESC\x10\x03\x12!\n\x1d\x44\x45PLOYMENT_ORDER_UPDATED_DESC\x10\x04\x32\x9d\x04\n\x11\x44\x65ploymentService\x12g\n\x10\x43reateDeployment\x12%.interlock.v1.CreateDeploymentRequest\x1a&.interlock.v1.CreateDeploymentResponse\"\x04\xc8\xf3\x18\x03\x12\x61\n\rGetDeployment\x12\".interlock.v1.GetDeploymentRequest\x1a#.interlock.v1.GetDeploymentResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12g\n\x0fListDeployments\x12$.interlock.v1.ListDeploymentsRequest\x1a%.interlock.v1.ListDeploymentsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12j\n\x10\x43ountDeployments\x12%.interlock.v1.CountDeploymentsRequest\x1a&.interlock.v1.CountDeploymentsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12g\n\x10\x44\x65leteDeployment\x12%.interlock.v1.DeleteDeploymentRequest\x1a&.interlock.v1.DeleteDeploymentResponse\"\x04\xc8\xf3\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dinterlock/v1/deployment.proto\x12\x0cinterlock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19interlock/v1/filter.proto\x1a\x1ainterlock/v1/options.proto\"\xae\x02\n\nDeployment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x34\n\x06labels\x18\x05 \x03(\x0b\x32$.interlock.v1.Deployment.LabelsEntry\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x03\n\x10\x44\x65ploymentFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x10\n\x08\x66low_ids\x18\x02 \x03(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12\x15\n\rname_contains\x18\x04 \x01(\t\x12%\n\x04tags\x18\x05 \x01(\x0b\x32\x17.interlock.v1.TagFilter\x12-\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12-\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x18.interlock.v1.TimeFilter\x12.\n\x06\x61ll_of\x18\x08 \x03(\x0b\x32\x1e.interlock.v1.DeploymentFilter\x12.\n\x06\x61ny_of\x18\t \x03(\x0b\x32\x1e.interlock.v1.DeploymentFilter\x12/\n\x07none_of\x18\n \x03(\x0b\x32\x1e.interlock.v1.DeploymentFilter\x12\x12\n\ncreated_by\x18\x0b \x03(\t\"\xd8\x01\n\x17\x43reateDeploymentRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x41\n\x06labels\x18\x05 \x03(\x0b\x32\x31.interlock.v1.CreateDeploymentRequest.LabelsEntry\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x18\x43reateDeploymentResponse\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.interlock.v1.Deployment\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"/\n\x0e\x44\x65ploymentName\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"Y\n\x14GetDeploymentRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12,\n\x04name\x18\x02 \x01(\x0b\x32\x1c.interlock.v1.DeploymentNameH\x00\x42\x05\n\x03key\"E\n\x15GetDeploymentResponse\x12,\n\ndeployment\x18\x01 \x01(\x0b\x32\x18.interlock.v1.Deployment\"\xa0\x01\n\x16ListDeploymentsRequest\x12.\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1e.interlock.v1.DeploymentFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12/\n\x08order_by\x18\x04 \x01(\x0e\x32\x1d.interlock.v1.DeploymentOrder\"a\n\x17ListDeploymentsResponse\x12-\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x18.interlock.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x17\x43ountDeploymentsRequest\x12.\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1e.interlock.v1.DeploymentFilter\")\n\x18\x43ountDeploymentsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\"3\n\x17\x44\x65leteDeploymentRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x1a\n\x18\x44\x65leteDeploymentResponse*\xb8\x01\n\x0f\x44\x65ploymentOrder\x12 \n\x1c\x44\x45PLOYMENT_ORDER_UNSPECIFIED\x10\x00\x12!\n\x1d\x44\x45PLOYMENT_ORDER_CREATED_DESC\x10\x01\x12\x1d\n\x19\x44\x45PLOYMENT_ORDER_NAME_ASC\x10\x02\x12\x1e\n\x1a\x44\x45PLOYMENT_ORDER_NAME_DESC\x10\x03\x12!\n\x1d\x44\x45PLOYMENT_ORDER_UPDATED_DESC\x10\x04\x32\x9d\x04\n\x11\x44\x65ploymentService\x12g\n\x10\x43reateDeployment\x12%.interlock.v1.CreateDeploymentRequest\x1a&.interlock.v1.CreateDeploymentResponse\"\x04\xc8\xf3\x18\x03\x12\x61\n\rGetDeployment\x12\".interlock.v1.GetDeploymentRequest\x1a#.interlock.v1.GetDeploymentResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12g\n\x0fListDeployments\x12$.interlock.v1.ListDeploymentsRequest\x1a%.interlock.v1.ListDeploymentsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12j\n\x10\x43ountDeployments\x12%.interlock.v1.CountDeploymentsRequest\x1a&.interlock.v1.CountDeploymentsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12g\n\x10\x44\x65leteDeployment\x12%.interlock.v1.DeleteDeploymentRequest\x1a&.interlock.v1.DeleteDeploymentResponse\"\x04\xc8\xf3\x18\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,38 +48,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['CountDeployments']._serialized_options = b'\220\002\001\310\363\030\001'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['DeleteDeployment']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['DeleteDeployment']._serialized_options = b'\310\363\030\003'
-  _globals['_DEPLOYMENTORDER']._serialized_start=1791
-  _globals['_DEPLOYMENTORDER']._serialized_end=1975
+  _globals['_DEPLOYMENTORDER']._serialized_start=1811
+  _globals['_DEPLOYMENTORDER']._serialized_end=1995
   _globals['_DEPLOYMENT']._serialized_start=136
   _globals['_DEPLOYMENT']._serialized_end=438
   _globals['_DEPLOYMENT_LABELSENTRY']._serialized_start=393
   _globals['_DEPLOYMENT_LABELSENTRY']._serialized_end=438
   _globals['_DEPLOYMENTFILTER']._serialized_start=441
-  _globals['_DEPLOYMENTFILTER']._serialized_end=806
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=809
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=1025
+  _globals['_DEPLOYMENTFILTER']._serialized_end=826
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=829
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=1045
   _globals['_CREATEDEPLOYMENTREQUEST_LABELSENTRY']._serialized_start=393
   _globals['_CREATEDEPLOYMENTREQUEST_LABELSENTRY']._serialized_end=438
-  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_start=1027
-  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_end=1116
-  _globals['_DEPLOYMENTNAME']._serialized_start=1118
-  _globals['_DEPLOYMENTNAME']._serialized_end=1165
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1167
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1256
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=1258
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1327
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=1330
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=1490
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=1492
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=1589
-  _globals['_COUNTDEPLOYMENTSREQUEST']._serialized_start=1591
-  _globals['_COUNTDEPLOYMENTSREQUEST']._serialized_end=1664
-  _globals['_COUNTDEPLOYMENTSRESPONSE']._serialized_start=1666
-  _globals['_COUNTDEPLOYMENTSRESPONSE']._serialized_end=1707
-  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_start=1709
-  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_end=1760
-  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_start=1762
-  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_end=1788
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=1978
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=2519
+  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_start=1047
+  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_end=1136
+  _globals['_DEPLOYMENTNAME']._serialized_start=1138
+  _globals['_DEPLOYMENTNAME']._serialized_end=1185
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1187
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1276
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=1278
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1347
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=1350
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=1510
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=1512
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=1609
+  _globals['_COUNTDEPLOYMENTSREQUEST']._serialized_start=1611
+  _globals['_COUNTDEPLOYMENTSREQUEST']._serialized_end=1684
+  _globals['_COUNTDEPLOYMENTSRESPONSE']._serialized_start=1686
+  _globals['_COUNTDEPLOYMENTSRESPONSE']._serialized_end=1727
+  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_start=1729
+  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_end=1780
+  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_start=1782
+  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_end=1808
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=1998
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=2539
 # @@protoc_insertion_point(module_scope)

@@ -144,6 +144,7 @@ class DeploymentFilter(google.protobuf.message.Message):
     ALL_OF_FIELD_NUMBER: builtins.int
     ANY_OF_FIELD_NUMBER: builtins.int
     NONE_OF_FIELD_NUMBER: builtins.int
+    CREATED_BY_FIELD_NUMBER: builtins.int
     name_contains: builtins.str
     """This text is part of the name. Case does not matter; no character is a wildcard."""
     @property
@@ -182,6 +183,10 @@ class DeploymentFilter(google.protobuf.message.Message):
     def none_of(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___DeploymentFilter]:
         """Meets none of these."""
 
+    @property
+    def created_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Made by any of these."""
+
     def __init__(
         self,
         *,
@@ -195,9 +200,10 @@ class DeploymentFilter(google.protobuf.message.Message):
         all_of: collections.abc.Iterable[Global___DeploymentFilter] | None = ...,
         any_of: collections.abc.Iterable[Global___DeploymentFilter] | None = ...,
         none_of: collections.abc.Iterable[Global___DeploymentFilter] | None = ...,
+        created_by: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "tags", b"tags", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["all_of", b"all_of", "any_of", b"any_of", "create_time", b"create_time", "flow_ids", b"flow_ids", "ids", b"ids", "name_contains", b"name_contains", "names", b"names", "none_of", b"none_of", "tags", b"tags", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["all_of", b"all_of", "any_of", b"any_of", "create_time", b"create_time", "created_by", b"created_by", "flow_ids", b"flow_ids", "ids", b"ids", "name_contains", b"name_contains", "names", b"names", "none_of", b"none_of", "tags", b"tags", "update_time", b"update_time"]) -> None: ...
 
 Global___DeploymentFilter: typing_extensions.TypeAlias = DeploymentFilter
 
