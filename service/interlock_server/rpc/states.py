@@ -170,7 +170,7 @@ def _fill_state(message: pb.State, state: State) -> None:
 
 def to_state_type(type_: StateType) -> Any:
     """Answer protobuf's number of a state type."""
-    return _TYPE_NUMBERS[type_]
+    return TYPE_NUMBERS[type_]
 
 
 def to_state_or_none(state: State | None) -> pb.State | None:
