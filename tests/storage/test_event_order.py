@@ -29,6 +29,7 @@ from interlock_server.storage.records import RunKind
 from interlock_server.storage.sqlite.hints import NoHints
 from interlock_server.storage.tables import metadata
 from sqlalchemy import Connection, make_url, select, text
+from structlog.testing import capture_logs
 
 from tests.support.postgresql import Postgresql
 from tests.support.postgresql.server import PostgresqlServer
@@ -175,7 +176,7 @@ async def test_a_slow_commit_is_waited_for_and_not_skipped(engine: Engine) -> No
         assert runs_of(await watcher.take(2)) == [slow, quick]
 
 
-@postgresql
+@newest
 async def test_a_slow_batch_that_is_rolled_back_holds_nobody_up(engine: Engine) -> None:
     slow, quick = await make_runs(engine, 2)
     async with watch(engine) as watcher:
@@ -190,26 +191,64 @@ async def test_a_transaction_of_someone_else_stalls_watches_which_say_so(
     engine: Engine, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "STALLED", 100_000)
+    monkeypatch.setattr(watching, "_REPORTED", 100_000)
     (run,) = await make_runs(engine)
     async with watch(engine, interval=0.05) as watcher:
-        async with foreign_transaction(url) as process:
-            await engine.pipeline.submit(run_again(run))
-            while not (part := await watcher.part()).stalled:
-                assert not part.events
-            # Other tests use the cluster, too, but none of them holds it up for long.
-            order = engine.database.event_order()
-            while f"process {process} " not in (holder := await order.holder()):
-                assert not (await watcher.part()).events
-            assert "database postgres" in holder
+        with capture_logs() as said:
+            async with foreign_transaction(url) as process:
+                # The horizon is there before anything is committed above it.
+                order = engine.database.event_order()
+                reader = engine.watches._reader
+                assert reader is not None
+                reader.wake()
+                while reader.horizon.position < (await order.horizon()).position:
+                    await watcher.part()
+                await engine.pipeline.submit(run_again(run))
+                while not (part := await watcher.part()).stalled:
+                    assert not part.events
+                # Other tests use the cluster, too, but none of them holds it up for long.
+                while f"process {process} " not in (holder := await order.holder()):
+                    assert not (await watcher.part()).events
+                assert "database postgres" in holder
+        assert "watch_horizon_held" in {line["event"] for line in said}
         assert runs_of(await watcher.take(1)) == [run]
         while (await watcher.part()).stalled:
             pass
 
 
+@newest
+async def test_an_epoch_is_bound_to_what_of_the_cluster_may_be_read(
+    engine: Engine, url: str, postgresql_18: Postgresql
+) -> None:
+    order = engine.database.event_order()
+    assert (await order.horizon()).epoch.number == 1
+    name = str(make_url(url).database)
+    execute = postgresql_18._execute
+    await asyncio.to_thread(execute, "CREATE ROLE guest LOGIN PASSWORD 'guest'")
+    try:
+        await asyncio.to_thread(execute, f'GRANT ALL ON DATABASE "{name}" TO guest')
+
+        def share(connection: Connection) -> None:
+            connection.execute(text("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest"))
+            connection.execute(text("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"))
+            connection.commit()
+
+        await engine.database.migrate(share)
+        guest = make_url(url).set(username="guest", password="guest")
+        database = open_database(guest.render_as_string(hide_password=False))
+        # For who can not tell the cluster it is another epoch, once.
+        for _ in range(2):
+            assert (await database.event_order().horizon()).epoch.number == 2
+        await database.close()
+    finally:
+        await asyncio.to_thread(postgresql_18.drop_database, name)
+        await asyncio.to_thread(execute, "DROP ROLE guest")
+
+
 # --- two servers ----------------------------------------------------------------------------------
 
 
-@postgresql
+@newest
 async def test_another_servers_commit_is_told_by_a_hint(
     engine: Engine, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,7 +419,7 @@ async def test_an_epoch_outlasts_its_servers(engine: Engine, url: str) -> None:
             assert await epochs(next_one.database) == [1]
 
 
-@postgresql
+@newest
 async def test_servers_that_begin_at_once_begin_one_epoch(engine: Engine) -> None:
     order = engine.database.event_order()
     asking = [asyncio.create_task(order.horizon()) for _ in range(3)]
@@ -475,7 +514,7 @@ async def test_a_copy_of_a_database_begins_an_epoch(
         await asyncio.to_thread(postgresql_18.drop_database, copy)
 
 
-@postgresql
+@newest
 async def test_transaction_ids_that_went_back_begin_an_epoch(engine: Engine) -> None:
     _, token, _ = await _watched_then_dumped(engine)
     ahead = text("UPDATE flow_run_transition SET position = position + 1000000000")
@@ -490,7 +529,7 @@ async def test_transaction_ids_that_went_back_begin_an_epoch(engine: Engine) -> 
     await _is_out_of_range(engine, token)
 
 
-@postgresql
+@newest
 async def test_watches_end_as_an_epoch_does(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -354,11 +354,14 @@ class _Reader:
     async def _note_stall(self, moved: bool) -> None:
         horizon = self.horizon
         if moved or not horizon.held:
-            self._stuck_since = horizon.now if horizon.held else None
+            self._stuck_since = None
             self._reported = False
             self.as_of = horizon.now
-        stuck_since = self._stuck_since
-        if stuck_since is None or self._reported or horizon.now - stuck_since < _REPORTED:
+        if not horizon.held:
+            return
+        # It may have been where it is before anything was committed above it.
+        stuck_since = self._stuck_since = self._stuck_since or horizon.now
+        if self._reported or horizon.now - stuck_since < _REPORTED:
             return
         self._reported = True
         holder = await self._order.holder()

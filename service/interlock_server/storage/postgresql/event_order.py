@@ -31,7 +31,20 @@ _EPOCH = tables.watch_epoch.name
 _SETTINGS = {"lock_timeout": "5000", "statement_timeout": "8000"}
 """Milliseconds. Batches end sooner."""
 
-_MAY_READ_CONTROL = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
+_IDENTITY = (
+    "(SELECT system_identifier FROM pg_control_system())",
+    "(SELECT oid FROM pg_database WHERE datname = current_database())",
+    "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)",
+)
+"""Cluster, database, timeline."""
+
+_NOT_HERE = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.UndefinedFunctionError,
+)
+"""What those say that do not show all of it, as services that run PostgreSQL for others."""
 
 _HIGHEST = ", ".join(
     f"(SELECT max(position) FROM {table.name})"
@@ -39,19 +52,23 @@ _HIGHEST = ", ".join(
 )
 
 
-def _identity(may_read_control: bool, written_by: str) -> str:
-    """What an epoch is bound to: cluster, database, timeline, and who wrote its row."""
-    cluster = "(SELECT system_identifier FROM pg_control_system())" if may_read_control else "'?'"
-    database = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-    timeline = "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
-    return f"concat_ws('/', {cluster}, {database}, {timeline}, {written_by})"
+async def _readable_identity(connection: Any) -> str:
+    """Answer the parts of the identity that can be read here, as arguments of `concat_ws`."""
+    parts = []
+    for part in _IDENTITY:
+        try:
+            await connection.fetchval(f"SELECT {part}")
+        except _NOT_HERE:
+            part = "'?'"
+        parts.append(part)
+    return ", ".join(parts)
 
 
-def _horizon(may_read_control: bool) -> str:
+def _horizon(identity: str) -> str:
     """Read the newest epoch, whether it still is what it was, the snapshot and the clock."""
     return f"""
         SELECT e.number, e.began,
-            e.identity = {_identity(may_read_control, "e.written_by")} AS unbroken,
+            e.identity = concat_ws('/', {identity}, e.written_by) AS unbroken,
             pg_snapshot_xmin(s)::text::bigint AS oldest, pg_snapshot_xmax(s)::text::bigint AS next,
             {CLOCK} AS now
         FROM pg_current_snapshot() AS s LEFT JOIN (
@@ -61,11 +78,12 @@ def _horizon(may_read_control: bool) -> str:
     """
 
 
-def _begin(may_read_control: bool) -> str:
-    own = "pg_current_xact_id()::text::bigint % 4294967296"
+def _begin(identity: str) -> str:
+    """Begin an epoch; its row says which transaction has written it."""
     return f"""
         INSERT INTO {_EPOCH} (number, identity, began)
-        SELECT coalesce(max(number), 0) + 1, {_identity(may_read_control, own)}, {CLOCK}
+        SELECT coalesce(max(number), 0) + 1,
+            concat_ws('/', {identity}, pg_current_xact_id()::text::bigint % 4294967296), {CLOCK}
         FROM {_EPOCH}
     """
 
@@ -75,20 +93,20 @@ async def settle(connection: Any) -> None:
 
     `connection` is the driver's, in no transaction. Raises what the driver raises.
     """
-    may_read_control = await connection.fetchval(_MAY_READ_CONTROL)
-    if await _is_settled(connection, may_read_control):
+    identity = await _readable_identity(connection)
+    if await _is_settled(connection, identity):
         return
     async with connection.transaction():
         # Whoever has written in the last epoch ends first; who waits to write will see the new one.
         await connection.execute(f"LOCK TABLE {_EPOCH} IN ACCESS EXCLUSIVE MODE")
-        if not await _is_settled(connection, may_read_control):
-            await connection.execute(_begin(may_read_control))
+        if not await _is_settled(connection, identity):
+            await connection.execute(_begin(identity))
 
 
-async def _is_settled(connection: Any, may_read_control: bool) -> bool:
+async def _is_settled(connection: Any, identity: str) -> bool:
     # In this order: what others commit in between does not look as if ids had gone back.
     highest = await connection.fetchval(f"SELECT greatest({_HIGHEST})")
-    row = await connection.fetchrow(_horizon(may_read_control))
+    row = await connection.fetchrow(_horizon(identity))
     if not row["unbroken"]:
         return False
     return highest is None or highest < row["number"] * EPOCH_SPAN + row["next"]
@@ -100,7 +118,7 @@ class PostgresqlEventOrder:
     def __init__(self, database: Database, connecting: Connecting) -> None:
         self._database = database
         self._connecting = connecting
-        self._may_read_control: bool | None = None
+        self._identity: str | None = None
 
     async def horizon(self) -> Horizon:
         """See `EventOrder.horizon`."""
@@ -118,10 +136,10 @@ class PostgresqlEventOrder:
         )
 
     async def _look(self, connection: AsyncConnection) -> Any:
-        if self._may_read_control is None:
-            found = await connection.execute(text(_MAY_READ_CONTROL))
-            self._may_read_control = found.scalar_one()
-        return (await connection.execute(text(_horizon(self._may_read_control)))).one()
+        if self._identity is None:
+            driver = (await connection.get_raw_connection()).driver_connection
+            self._identity = await _readable_identity(driver)
+        return (await connection.execute(text(_horizon(self._identity)))).one()
 
     async def _settle(self) -> None:
         try:
