@@ -16,6 +16,7 @@ from interlock_server.rpc.server import Addresses, Server
 from interlock_server.storage.dialects import open_database
 
 from tests.support.postgresql import ports
+from tests.support.server_main import ARMED
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -176,6 +177,19 @@ class ServerProcess:
         self._forget()
         if code != -signal.SIGKILL:
             raise ServerFailed(f"The server ended with {code}:\n{self.log}")
+
+    def arm(self, failpoints: str) -> None:
+        """Arm failpoints of the server that runs, and return when they are. Raises ServerFailed."""
+        said = len(self.log)
+        pipe = self._running.stdin
+        assert pipe is not None
+        pipe.write(f"{failpoints}\n".encode())
+        pipe.flush()
+        deadline = time.monotonic() + _START_TIMEOUT
+        while ARMED + failpoints not in self.log[said:]:
+            if self._running.poll() is not None or time.monotonic() > deadline:
+                raise ServerFailed(f"The server is not armed:\n{self.log[said:]}")
+            time.sleep(_POLL)
 
     def restart(self) -> None:
         """Stop in order, and start on the same port."""

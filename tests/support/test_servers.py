@@ -13,6 +13,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from interlock.admin.v1.migration_pb2 import GetStatusRequest
 from interlock.admin.v1.migration_pb2_grpc import MigrationServiceStub
 from interlock.v1.flow_pb2 import CreateFlowRequest, GetFlowRequest
+from interlock_server.storage import failpoints
 
 from tests.support.servers import ServerFailed, ServerProcess, sqlite_url
 from tests.support.stubs import Stubs, connected
@@ -34,6 +35,18 @@ def test_what_is_acknowledged_outlasts_a_kill_and_a_restart() -> None:
         server.restart()
         second = stubs.flows.GetFlow(GetFlowRequest(name="kept"), wait_for_ready=True, timeout=20)
         assert first.flow == second.flow == made.flow
+
+
+def test_a_server_that_runs_can_be_told_where_to_die() -> None:
+    with ServerProcess() as server, connected(server.target) as stubs:
+        server.arm(f"{failpoints.AFTER_COMMIT}=crash:2")
+        stubs.flows.CreateFlow(CreateFlowRequest(name="lives"))
+        with pytest.raises(grpc.RpcError):
+            stubs.flows.CreateFlow(CreateFlowRequest(name="kept"))
+        server.wait_for_death()
+        server.start()
+        request = GetFlowRequest(name="kept")
+        assert stubs.flows.GetFlow(request, wait_for_ready=True, timeout=20).flow.name == "kept"
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, int]:
 _armed = _from_environment(os.environ)
 
 
+def arm(text: str) -> None:
+    """Arm points from now on, also those that were armed before. Raises ValueError."""
+    _armed.update(parse(text))
+
+
 def reach(name: str) -> None:
     """Die here, as by `kill -9`, if a test has armed this point and it is the visit meant."""
     if not _armed or name not in _armed:
