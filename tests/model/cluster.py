@@ -14,7 +14,6 @@ from interlock_server.storage import failpoints
 
 from tests.model.commands import Command
 from tests.model.wire import Seen
-from tests.support.postgresql import ports
 from tests.support.servers import QUIET, ServerProcess
 from tests.support.stubs import Stubs, connected
 
@@ -91,15 +90,16 @@ class _Member:
     """A server that comes back whenever it has died, at the same address."""
 
     def __init__(self, database_url: str) -> None:
-        self._url = database_url
-        self._port = ports.free()
+        # The model knows nothing of time: its servers do nothing by themselves.
+        self._process = ServerProcess(database_url, environment=QUIET)
         self._lock = threading.Lock()
-        self._all_that_is_open = ExitStack()
+        self._channels = ExitStack()
         self.deaths = 0
         self._start()
 
     def close(self) -> None:
-        self._all_that_is_open.close()
+        self._channels.close()
+        self._process.close()
 
     def call(self, client: int, question: Callable[[Stubs], _T]) -> _T:
         """Ask the server something: again, if it dies of it."""
@@ -117,15 +117,15 @@ class _Member:
                     self._start()
 
     def die(self, where: str, visit: int) -> None:
-        """Be killed now and come back, or come back to die at a point of a batch."""
-        self._process.kill()
-        self._start({} if where == KILLED else {"INTERLOCK_FAILPOINTS": f"{where}=crash:{visit}"})
+        """Be killed now, or be told to die at a point of a batch."""
+        if where == KILLED:
+            self._process.kill()
+            self._start()
+        else:
+            self._process.arm(f"{where}=crash:{visit}")
 
-    def _start(self, environment: dict[str, str] | None = None) -> None:
-        opened = self._all_that_is_open
-        # The model knows nothing of time: its servers do nothing by themselves.
-        settings = QUIET | (environment or {})
-        process = ServerProcess(self._url, port=self._port, environment=settings)
-        self._process = opened.enter_context(process)
-        target = process.target
-        self._clients = [opened.enter_context(connected(target)) for _ in range(CLIENTS)]
+    def _start(self) -> None:
+        self._process.start()
+        # A channel that has found nobody waits for a while: each start has channels of its own.
+        target = self._process.target
+        self._clients = [self._channels.enter_context(connected(target)) for _ in range(CLIENTS)]
