@@ -154,15 +154,21 @@ class Clients(RuleBasedStateMachine):
         client=clients,
         where=st.sampled_from(failpoints.POINTS),
         visit=st.integers(1, 8),
+        proposed=walks,
     )
-    def see_first_flow_run(self, client: int, where: str, visit: int) -> str:
+    def see_first_flow_run(
+        self, client: int, where: str, visit: int, proposed: list[tuple[State, bool]]
+    ) -> str:
         if self.deaths:
             self.cluster.die(client, where, visit)
+        self.propose_in_one_call(client, [self.first], proposed)
         return self.first
 
-    @initialize(target=task_runs, retries=retries)
-    def make_first_task_run(self, retries: int) -> str:
-        return self._create(0, "task_run", State("PENDING"), retries, self.first)
+    @initialize(target=task_runs, retries=retries, proposed=walks)
+    def make_first_task_run(self, retries: int, proposed: list[tuple[State, bool]]) -> str:
+        run_id = self._create(0, "task_run", State("PENDING"), retries, self.first)
+        self.propose_in_one_call(0, [run_id], proposed)
+        return run_id
 
     @precondition(lambda self: len(self.creations) < _RUNS)
     @rule(
