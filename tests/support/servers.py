@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 import pytest
+from interlock_server.background.loops import LoopOptions
 from interlock_server.rpc.server import Addresses, Server
 from interlock_server.storage.dialects import open_database
 
@@ -252,11 +253,15 @@ def server_on(
 
 @asynccontextmanager
 async def in_this_process(database_url: str) -> AsyncIterator[str]:
-    """A server in the running event loop, for tests that look into it; answers its target."""
+    """A server in the running event loop, for tests that look into it; answers its target.
+
+    Its loops rest.
+    """
     # Not pytest's own directory: a socket's path must be short.
     with TemporaryDirectory(prefix="interlock-") as home:
         addresses = Addresses("127.0.0.1", 0, Path(home) / "admin.sock")
-        server = Server(open_database(database_url), addresses, grace=_GRACE)
+        quiet = LoopOptions(enabled=False)
+        server = Server(open_database(database_url), addresses, grace=_GRACE, loops=quiet)
         port = await server.start()
         try:
             yield f"127.0.0.1:{port}"

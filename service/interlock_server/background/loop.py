@@ -131,4 +131,5 @@ class Loop:
             if left <= 0:
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
