@@ -116,11 +116,39 @@ def test_flow_runs_are_found_by_type_and_by_name_of_their_state(fleet: Fleet) ->
     assert listed("AwaitingRetry") == []
 
 
-def test_types_and_names_of_states_can_not_be_mixed(fleet: Fleet) -> None:
-    done = interlock("flow-run", "ls", "--state", "failed", "--state", "AwaitingRetry")
+def test_flow_runs_are_found_by_name_tags_and_time_in_an_order(fleet: Fleet) -> None:
+    def listed(*options: str) -> list[str]:
+        output, _ = fleet.ask("flow-run", "ls", "--flow", fleet.flow, "--json", *options)
+        return [json.loads(line)["id"] for line in output.splitlines()]
 
-    assert done.returncode == 2
-    assert "AwaitingRetry is the name of a state" in done.stderr
+    assert listed("--name", "NIGHT") == [fleet.ended]
+    assert listed("--tag", "nobody-has-this") == []
+    assert listed("--state", "failed", "--state", "Running") == [fleet.running, fleet.ended]
+    assert listed("--state", "AwaitingRetry", "--state", "running") == [fleet.running]
+    assert listed("--since", "1h", "--order", "name") == [fleet.running, fleet.ended]
+    assert listed("--until", "1h") == []
+    assert listed("--order", "ended-last") == [fleet.ended, fleet.running]
+
+
+def test_the_history_of_flow_runs_counts_them_by_time_and_state(fleet: Fleet) -> None:
+    words = ("flow-run", "history", "--flow", fleet.flow, "--interval", "1h")
+    heading, *rows = fleet.ask(*words, "--since", "2h")[0].splitlines()
+    assert heading.split() == ["FROM", "RUNS", "RUNNING", "FAILED", "RUN", "TIME", "LATE"]
+    assert len(rows) == 3
+    assert sum(int(row[20:].split()[0].replace("-", "0")) for row in rows) == 2
+    output, _ = fleet.ask(*words, "--since", "2h", "--state", "failed", "--json")
+    counts = [each for line in output.splitlines() for each in json.loads(line).get("counts", [])]
+    assert [(each["state_type"], each["count"]) for each in counts] == [("STATE_TYPE_FAILED", "1")]
+
+    done = interlock("flow-run", "history", "--since", "1d", "--interval", "1s")
+    assert done.returncode != 0
+
+
+def test_flows_are_listed_by_name(fleet: Fleet) -> None:
+    heading, row = fleet.ask("flow", "ls", "--name", fleet.flow.upper())[0].splitlines()
+    assert heading.split() == ["ID", "NAME", "TAGS", "CREATED"]
+    assert row.split()[1] == fleet.flow
+    assert fleet.ask("flow", "ls", "--tag", "nobody-has-this")[0] == ""
 
 
 def test_a_list_that_goes_on_says_so_beside_the_list(fleet: Fleet) -> None:

@@ -35,6 +35,7 @@ from sqlalchemy import Connection, text
 
 from tests.support.revisions import Release
 from tests.support.servers import sqlite_url
+from tests.support.stored import Rows
 
 DIALECTS = ["sqlite_file", "sqlite_memory", "postgresql_13", "postgresql_18"]
 POSTGRESQL = ["postgresql_13", "postgresql_18"]
@@ -404,6 +405,25 @@ async def test_a_backfill_that_breaks_off_says_what_stays_and_goes_on_from_there
     news: list[Event] = []
     await Migrator(database, news.append).upgrade()
     assert [event.rows_done for event in news if event.stage is Stage.WORKING] == [1]
+
+
+async def test_names_and_tags_of_what_was_there_before_are_found(database: Database) -> None:
+    await Migrator(database).upgrade()
+    rows = Rows()
+    flow_id = rows.add("flow", name="Größe", tags='["x","y"]', labels="{}")
+    run_ids = [
+        rows.run("flow_run", 0, flow_id=flow_id, name=f"ÄPFEL {number}") for number in range(3)
+    ]
+    await rows.put(database)
+    # Each downgrade takes what finds them away.
+    await Migrator(database).downgrade("0003")
+    await Migrator(database).upgrade()
+
+    assert await ask(database, "SELECT folded_name FROM flow") == [("grösse",)]
+    assert await ask(database, "SELECT tag FROM flow_tag ORDER BY tag") == [("x",), ("y",)]
+    names = await ask(database, "SELECT name, folded_name FROM flow_run_name ORDER BY name")
+    assert names == [(f"ÄPFEL {number}", f"äpfel {number}") for number in range(len(run_ids))]
+    assert await ask(database, "SELECT count(*) FROM flow_run_tag") == [(0,)]
 
 
 # --- databases of others, stamp and reset ---------------------------------------------------------

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from interlock_server.cli import runs, steering
+from interlock_server.cli import run_history, runs, steering
 from interlock_server.cli.connection import connected, server_option
+from interlock_server.cli.finding import Wanted, finding, flow_run_order
 from interlock_server.cli.log_lines import LEVELS, follow_log, log_level, show_log
 from interlock_server.cli.times import since as since_option
 
@@ -34,28 +35,29 @@ flow_run.add_command(steering.explain_flow_run, "explain")
 @click.option("--flow", help="Only runs of the flow of this name.")
 @runs.listing
 def list_runs(
-    flow: str | None, states: tuple[str, ...], limit: int, as_json: bool, target: str
+    flow: str | None, wanted: Wanted, order: str, limit: int, as_json: bool, target: str
 ) -> None:
-    """List flow runs, the newest first."""
+    """List flow runs, the newest first unless told otherwise."""
     from interlock.v1.flow_run_pb2 import FlowRunFilter
 
     from interlock_server.cli import output
 
-    types, names = runs.state_filter(states)
-    wanted = FlowRunFilter(state_types=types, state_names=names)
+    made = wanted.filter(FlowRunFilter())
     with connected(target) as client:
         if flow is not None:
-            wanted.flow_ids.append(client.get_flow(name=flow).id)
-        found, more = runs.first(
-            client.list_flow_runs(wanted, page_size=runs.page_size(limit)), limit
+            made.flow_ids.append(client.get_flow(name=flow).id)
+        listed = client.list_flow_runs(
+            made, order_by=flow_run_order(order), page_size=runs.page_size(limit)
         )
+        found, more = runs.first(listed, limit)
         flows = {} if as_json else runs.flow_names(client, found)
     if as_json:
         for run in found:
             output.write_json(output.as_json(run))
         return
     if not found:
-        click.echo("No such flow runs." if states or flow else "No flow runs yet.", err=True)
+        everything = flow is None and wanted.anything
+        click.echo("No flow runs yet." if everything else "No such flow runs.", err=True)
         return
     columns = ("ID", "FLOW", "NAME", "STATE", "STARTED", "TIME")
     table = output.table(*columns, flexible=("FLOW", "NAME"), right=("TIME",))
@@ -70,6 +72,30 @@ def list_runs(
         )
     output.console().print(table)
     runs.and_more(more, limit)
+
+
+@flow_run.command(short_help="Count flow runs by time and state.")
+@click.option("--flow", help="Only runs of the flow of this name.")
+@finding(times=False)
+@run_history.period
+def history(
+    flow: str | None,
+    wanted: Wanted,
+    since: datetime,
+    until: datetime | None,
+    interval: int | None,
+    as_json: bool,
+    target: str,
+) -> None:
+    """Count flow runs by when they were first due, and by the state that they are in now."""
+    from interlock.v1.flow_run_pb2 import FlowRunFilter
+
+    made = wanted.filter(FlowRunFilter())
+    with connected(target) as client:
+        if flow is not None:
+            made.flow_ids.append(client.get_flow(name=flow).id)
+        pieces = run_history.pieces(since, until, interval)
+        run_history.show(client.get_flow_run_history(*pieces, filter=made), as_json)
 
 
 @flow_run.command(short_help="Show all of one flow run.")

@@ -58,6 +58,7 @@ def _end_interrupted(ctx: click.Context) -> NoReturn:
         "deployment": Listed(
             "interlock_server.cli.deployments:deployment", "Look at deployments, make them."
         ),
+        "flow": Listed("interlock_server.cli.flows:flow", "Look at flows."),
         "flow-run": Listed(
             "interlock_server.cli.flow_runs:flow_run", "Look at flow runs, and steer them."
         ),

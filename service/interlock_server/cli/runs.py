@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from interlock_server.cli.connection import server_option
+from interlock_server.cli.finding import finding, order_option, types_and_names
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -47,21 +48,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 def listing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of all lists of runs."""
-    for option in (server_option, json_option, limit_option, state_option):
+    for option in (server_option, json_option, limit_option, order_option, finding()):
         command = option(command)
     return command
 
 
 def state_filter(states: tuple[str, ...]) -> tuple[list[StateType.ValueType], list[str]]:
     """Tell the types from the names. Raises a usage error where both are given."""
-    from interlock.values import state_type
-
-    types, names = [], []
-    for state in states:
-        try:
-            types.append(state_type(state))
-        except ValueError:
-            names.append(state)
+    types, names = types_and_names(states)
     if types and names:
         raise click.UsageError(
             f"--state {names[0]} is the name of a state, others are types: give only one kind."

@@ -6,6 +6,7 @@ import click
 
 from interlock_server.cli import runs, steering
 from interlock_server.cli.connection import connected, server_option
+from interlock_server.cli.finding import Wanted, task_run_order
 
 
 @click.group()
@@ -20,30 +21,31 @@ task_run.add_command(steering.explain_task_run, "explain")
 @click.option("--flow-run", "flow_run_id", metavar="ID", help="Only those of this flow run.")
 @runs.listing
 def list_runs(
-    flow_run_id: str | None, states: tuple[str, ...], limit: int, as_json: bool, target: str
+    flow_run_id: str | None, wanted: Wanted, order: str, limit: int, as_json: bool, target: str
 ) -> None:
-    """List task runs, the newest first."""
+    """List task runs, the newest first unless told otherwise."""
     from interlock.v1.task_run_pb2 import TaskRunFilter
 
     from interlock_server.cli import output
 
-    types, names = runs.state_filter(states)
-    wanted = TaskRunFilter(state_types=types, state_names=names)
+    made = wanted.filter(TaskRunFilter())
     if flow_run_id is not None:
-        wanted.flow_run_ids.append(flow_run_id)
+        made.flow_run_ids.append(flow_run_id)
     with connected(target) as client:
         if flow_run_id is not None:
             # A list would be empty for a run that is not there; this says so.
             client.get_flow_run(flow_run_id)
-        found, more = runs.first(
-            client.list_task_runs(wanted, page_size=runs.page_size(limit)), limit
+        listed = client.list_task_runs(
+            made, order_by=task_run_order(order), page_size=runs.page_size(limit)
         )
+        found, more = runs.first(listed, limit)
     if as_json:
         for run in found:
             output.write_json(output.as_json(run))
         return
     if not found:
-        click.echo("No such task runs." if states or flow_run_id else "No task runs yet.", err=True)
+        everything = flow_run_id is None and wanted.anything
+        click.echo("No task runs yet." if everything else "No such task runs.", err=True)
         return
     columns = ("ID", "TASK", "NAME", "STATE", "RUNS", "STARTED", "TIME")
     table = output.table(*columns, flexible=("TASK", "NAME"), right=("RUNS", "TIME"))

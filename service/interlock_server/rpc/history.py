@@ -62,7 +62,7 @@ def to_buckets(buckets: Buckets, counts: Iterable[StateCount]) -> list[pb.Histor
     for each in counts:
         type_ = STATE_TYPE_UNSPECIFIED
         if each.state_type is not None:
-            type_ = states.TYPE_NUMBERS[each.state_type]
+            type_ = states.to_state_type(each.state_type)
         answered[each.bucket].counts.add(
             state_type=type_,
             state_name=each.state_name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -12,6 +13,7 @@ from interlock._async.parts import RunPart
 from interlock.errors import InterlockError, NotFound, from_item
 from interlock.ids import uuid7
 from interlock.v1.flow_run_pb2 import FlowRun
+from interlock.v1.history_pb2 import HistoryBucket
 from interlock.v1.state_pb2 import (
     Decision,
     Proposal,
@@ -33,6 +35,7 @@ from interlock.v1.task_run_pb2 import (
     TaskRunFilter,
     TaskRunOrder,
     TaskRunServiceBatchSetStatesRequest,
+    TaskRunServiceGetHistoryRequest,
     TaskRunServiceListStatesRequest,
     TaskRunServiceSetStateRequest,
     UpdateTaskRunRequest,
@@ -267,3 +270,25 @@ class TaskRuns(RunPart):
             return (await self._calls.send(method, request, replay=True)).state
         except NotFound:
             return None
+
+    async def get_task_run_history(
+        self,
+        start: datetime,
+        end: datetime,
+        interval: Seconds,
+        *,
+        filter: TaskRunFilter | None = None,  # noqa: A002
+    ) -> list[HistoryBucket]:
+        """Count task runs by when they were first due and by the state that they are in now.
+
+        One bucket an interval of a second at least, from `start` on, those without runs included;
+        the last one is whole, and there are 500 at most.
+        """
+        request = TaskRunServiceGetHistoryRequest(
+            filter=filter,
+            start_time=values.timestamp(start),
+            end_time=values.timestamp(end),
+            interval=values.duration(interval),
+        )
+        method = self._stubs.task_runs.GetHistory
+        return list((await self._calls.send(method, request, replay=True)).buckets)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -24,12 +25,14 @@ from interlock.v1.flow_run_pb2 import (
     FlowRunOrder,
     FlowRunRetryPolicy,
     FlowRunServiceBatchSetStatesRequest,
+    FlowRunServiceGetHistoryRequest,
     FlowRunServiceListStatesRequest,
     FlowRunServiceSetStateRequest,
     GetFlowRunRequest,
     ListFlowRunsRequest,
     UpdateFlowRunRequest,
 )
+from interlock.v1.history_pb2 import HistoryBucket
 from interlock.v1.state_pb2 import Decision, Proposal, ResultReference, StateDetails, Transition
 from interlock.v1.task_run_pb2 import TaskRun
 from interlock.values import Seconds, StateLike, given, id_of, maybe
@@ -229,3 +232,25 @@ class FlowRuns(RunPart):
         request = FlowRunServiceListStatesRequest(flow_run_id=id_of(run), page_size=page_size)
         for page in self._calls.pages(self._stubs.flow_runs.ListStates, request):
             yield from page.transitions
+
+    def get_flow_run_history(
+        self,
+        start: datetime,
+        end: datetime,
+        interval: Seconds,
+        *,
+        filter: FlowRunFilter | None = None,  # noqa: A002
+    ) -> list[HistoryBucket]:
+        """Count flow runs by when they were first due and by the state that they are in now.
+
+        One bucket an interval of a second at least, from `start` on, those without runs included;
+        the last one is whole, and there are 500 at most.
+        """
+        request = FlowRunServiceGetHistoryRequest(
+            filter=filter,
+            start_time=values.timestamp(start),
+            end_time=values.timestamp(end),
+            interval=values.duration(interval),
+        )
+        method = self._stubs.flow_runs.GetHistory
+        return list((self._calls.send(method, request, replay=True)).buckets)
