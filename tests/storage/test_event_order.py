@@ -361,6 +361,19 @@ async def test_watches_that_are_left_leave_nothing_behind(engine: Engine) -> Non
         assert not getattr(engine.hints, "_listeners", None)
 
 
+async def test_a_database_that_is_closed_has_let_go_of_reads_that_nobody_waits_for(
+    url: str,
+) -> None:
+    database = open_database(url)
+    before = asyncio.all_tasks()
+    reading = asyncio.create_task(database.event_order().horizon())
+    await asyncio.sleep(0.001)
+    reading.cancel()
+    await database.close()
+    # On PostgreSQL one that was opening a connection would have it half open.
+    assert asyncio.all_tasks() - {reading} <= before
+
+
 async def test_a_watch_ends_with_its_server(engine: Engine) -> None:
     async with watch(engine) as watcher:
         engine.drain()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy import text
@@ -51,6 +51,7 @@ class PostgresqlDatabase:
         self._options = options
         self._connecting = Connecting(url, options)
         self.shown_url = show_url(url)
+        self._reading: set[asyncio.Future[Any]] = set()
         self._engine = create_async_engine(
             self._connecting.url,
             isolation_level="AUTOCOMMIT",
@@ -130,9 +131,10 @@ class PostgresqlDatabase:
         self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float | None = None
     ) -> T:
         """See `Database.read`."""
-        return await asyncio.shield(
-            asyncio.ensure_future(self._read(work, timeout or self._options.read_timeout))
-        )
+        reading = asyncio.ensure_future(self._read(work, timeout or self._options.read_timeout))
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+        return await asyncio.shield(reading)
 
     async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float) -> T:
         try:
@@ -209,4 +211,7 @@ class PostgresqlDatabase:
 
     async def close(self) -> None:
         """See `Database.close`."""
+        # Nobody may wait for them any more, but each has a connection, or is opening one.
+        if self._reading:
+            await asyncio.wait(self._reading, timeout=PATIENCE)
         await self._engine.dispose()

@@ -45,6 +45,10 @@ OLDEST = (3, 24, 0)
 """The first version with upserts, ON CONFLICT DO UPDATE."""
 
 
+_PATIENCE = 1.0
+"""Seconds that reads have to end when the database is closed."""
+
+
 class SqliteDatabase:
     """A database file, or a database in memory."""
 
@@ -57,6 +61,7 @@ class SqliteDatabase:
         self.in_memory = is_in_memory(url)
         self.shown_url = show_url(url)
         self._claim: TextIO | None = None
+        self._reading: set[asyncio.Future[Any]] = set()
         self._file = DatabaseFile(None if self.in_memory else url.database)
         self._prepare_connection = _preparing(options)
         self._engine = create_async_engine(
@@ -125,9 +130,10 @@ class SqliteDatabase:
         self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float | None = None
     ) -> T:
         """See `Database.read`."""
-        return await asyncio.shield(
-            asyncio.ensure_future(self._read(work, timeout or self._options.read_timeout))
-        )
+        reading = asyncio.ensure_future(self._read(work, timeout or self._options.read_timeout))
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+        return await asyncio.shield(reading)
 
     async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], timeout: float) -> T:
         self._file.check()
@@ -214,6 +220,9 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """See `Database.close`."""
+        # Nobody may wait for them any more, but each has a connection, or is opening one.
+        if self._reading:
+            await asyncio.wait(self._reading, timeout=_PATIENCE)
         await self._engine.dispose()
         if self._claim is not None:
             self._claim.close()
