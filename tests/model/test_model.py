@@ -463,5 +463,5 @@ def test_it_does_so_while_servers_die(servers: Cluster) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_it_does_so_for_long(servers: Cluster) -> None:
-    _run(servers, examples=1000, steps=100, deaths=0)
-    _run(servers, examples=150, steps=100, deaths=3)
+    _run(servers, examples=400, steps=60, deaths=0)
+    _run(servers, examples=60, steps=60, deaths=3)
