@@ -452,7 +452,7 @@ def _run(servers: Cluster, examples: int, steps: int, deaths: int) -> None:
 
 @_WITH_TIME_TO_SHRINK
 def test_the_service_does_what_its_model_does(servers: Cluster) -> None:
-    _run(servers, examples=15, steps=25, deaths=0)
+    _run(servers, examples=10, steps=25, deaths=0)
 
 
 @_WITH_TIME_TO_SHRINK
