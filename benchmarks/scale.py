@@ -21,7 +21,9 @@ class Scale:
     starts: int
     watched: int = 20
     """Commits that a watcher hears of."""
+    runs: int = 2_000
+    """That lists are read from."""
 
 
-FULL = Scale(5, 1.0, 3.0, 40_000, 800_000, 60_000, 5, 200)
-QUICK = Scale(2, 0.5, 0.7, 8_000, 160_000, 20_000, 3, 50)
+FULL = Scale(5, 1.0, 3.0, 40_000, 800_000, 60_000, 5, 200, 1_000_000)
+QUICK = Scale(2, 0.5, 0.7, 8_000, 160_000, 20_000, 3, 50, 200_000)

@@ -1,5 +1,6 @@
 """The benchmarks measure what they say: their proofs hold at the smallest scale."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from benchmarks.databases import SqliteDatabases
 from benchmarks.log_layout import compare
 from benchmarks.log_lines import LogLines
+from benchmarks.measure_lists import measure_lists
 from benchmarks.measure_logs import measure_append_logs
 from benchmarks.measure_states import measure_batch_set_states, measure_set_state
 from benchmarks.measure_watch import measure_watch
@@ -44,6 +46,13 @@ def test_a_watcher_hears_of_each_commit(databases: SqliteDatabases) -> None:
     assert result.yardstick_value is not None
     assert result.value.median > 0
     assert result.yardstick_value.median > 0
+
+
+def test_lists_and_histories_find_what_is_there(databases: SqliteDatabases) -> None:
+    *lists, _, everything = measure_lists(databases, replace(TINY, runs=20_000))
+    assert all(result.value.median > 0 for result in lists)
+    assert everything.ratio is not None
+    assert everything.ratio.median > 0
 
 
 def test_chunks_are_smaller_than_rows(databases: SqliteDatabases) -> None:

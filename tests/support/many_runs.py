@@ -50,6 +50,14 @@ _STATEMENTS = (
         CASE WHEN state IN ('COMPLETED', 'FAILED') THEN due + 60000000 END, 60000000,
         due, CASE WHEN state = 'SCHEDULED' THEN due END, 0, :no
     FROM runs""",
+    """INSERT INTO flow_run_transition (
+        id, run_id, decided, verdict, rule, reason, explanation, proposed_type, proposed_name,
+        proposed_by, force, digest, run_count, state_type, state_name, message
+    )
+    SELECT
+        ID(n), ID(n), due, 'ACCEPT', '', '', '', state, '', '', :no, :digest, 1, state,
+        substr(state, 1, 1) || lower(substr(state, 2)), ''
+    FROM runs""",
     """INSERT INTO flow_run_name (run_id, name, folded_name) SELECT ID(n), name, name FROM runs""",
     """INSERT INTO flow_run_tag (run_id, tag) SELECT ID(n), 'nightly' FROM runs WHERE n % 5 = 0""",
     """INSERT INTO flow_run_tag (run_id, tag) SELECT ID(n), 'rare' FROM runs WHERE rare""",

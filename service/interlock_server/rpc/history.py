@@ -50,6 +50,10 @@ def _required(request: Any, field: str) -> Micros:
     return fields.timestamp(field, getattr(request, field))
 
 
+def _by_state(count: StateCount) -> tuple[str, str]:
+    return count.state_type or "", count.state_name
+
+
 def to_buckets(buckets: Buckets, counts: Iterable[StateCount]) -> list[pb.HistoryBucket]:
     """Make protobuf's form of all buckets, those without runs included."""
     answered = [
@@ -59,7 +63,7 @@ def to_buckets(buckets: Buckets, counts: Iterable[StateCount]) -> list[pb.Histor
         )
         for number in range(buckets.number)
     ]
-    for each in counts:
+    for each in sorted(counts, key=_by_state):
         type_ = STATE_TYPE_UNSPECIFIED
         if each.state_type is not None:
             type_ = states.to_state_type(each.state_type)
