@@ -91,6 +91,18 @@ def demands(condition: Condition) -> Iterator[Condition]:
         yield condition
 
 
+def fields(condition: Condition) -> Iterator[str]:
+    """Name the fields that a condition is about."""
+    match condition:
+        case AllOf(parts) | AnyOf(parts):
+            for part in parts:
+                yield from fields(part)
+        case Not(part):
+            yield from fields(part)
+        case OneOf(field) | IsSet(field) | Within(field):
+            yield field
+
+
 Position = tuple[int | str, ...]
 """Where a page ended: the last row's values of the order's fields, the id at the end."""
 

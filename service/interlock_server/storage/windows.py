@@ -29,6 +29,7 @@ from interlock_server.storage.filters import (
     Tagged,
     Within,
     demands,
+    fields,
 )
 
 _MOST_COUNTED = 6
@@ -152,7 +153,7 @@ class Windows:
 
         size = walk(owner).subquery("walked")
         if not apart:
-            rows = walk(*source.c).subquery("walk")
+            rows = walk(*self._looked_at()).subquery("walk")
             named = [rows.c[key.name] for key in keys]
             return Window(rows, rows.c, named, size, limit, sorted=True)
         names = walk(*keys).subquery("walk")
@@ -238,6 +239,13 @@ class Windows:
         rows = rows.join(names, names.c.run_id == table.c.id)
         return [names.c.name, names.c.run_id], rows
 
+    def _looked_at(self) -> list[Any]:
+        """Answer the columns that the filter, and what is asked of rows besides, may look at."""
+        subject = self._subject
+        names = {"id", "version", self.query.order.field, *fields(self.query.filter)}
+        names |= subject.indexed | {each.refers_to for each in subject.related().values()}
+        return [column for column in subject.table.c if column.name in names]
+
     # --- the page ---
 
     def met(self, row: Any) -> ColumnElement[bool]:
@@ -254,9 +262,9 @@ class Windows:
         There is a row without an id where the window has a size and no row for the page.
         """
         query, row = self.query, window.row
-        columns = [row[column.name] for column in self._subject.table.c]
+        # The rest is read for the rows of the page alone.
         statement = (
-            select(*columns, window.keys[0].label("order_key"))
+            select(row.id, window.keys[0].label("order_key"))
             .select_from(window.rows)
             .where(self.met(row), *window.narrowed_by)
         )
@@ -270,14 +278,16 @@ class Windows:
 
     def _completed(self, window: Window, page: Subquery) -> Select[Any]:
         """Add the window's size, and the states that rows are in."""
-        shown: list[Any] = list(page.c)
+        table = self._subject.table
+        shown: list[Any] = [*table.c, page.c.order_key]
         source: Any = page
         if window.size is not None:
             size = select(func.count().label("window_size")).select_from(window.size).subquery()
             source = size.outerjoin(page, true())
             shown.append(size.c.window_size)
+        source = source.outerjoin(table, table.c.id == page.c.id)
         if (transitions := self._subject.transitions) is not None:
-            source = source.outerjoin(transitions, transitions.c.id == page.c.state_id)
+            source = source.outerjoin(transitions, transitions.c.id == table.c.state_id)
             shown += [transitions.c[name] for name in ("message", "details", "result")]
         ordered = [page.c.id] if self.query.order.by_id else [page.c.order_key, page.c.id]
         return order_sql.sort(
