@@ -122,34 +122,32 @@ def upgrade() -> None:
         op.f("ix_task_run_heartbeat__deadline"), "task_run_heartbeat", ["deadline"], unique=False
     )
 
-    with op.batch_alter_table("deleted_run", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("kind", sa.Text(), nullable=True))
-        batch_op.add_column(sa.Column("parent_id", IdType(), nullable=True))
-        batch_op.add_column(sa.Column("position", sa.BigInteger(), nullable=True))
-        batch_op.add_column(sa.Column("ordinal", sa.Integer(), nullable=True))
+    # Not within a batch, which would copy a table on SQLite for a default that is an expression.
+    op.add_column("deleted_run", sa.Column("kind", sa.Text(), nullable=True))
+    op.add_column("deleted_run", sa.Column("parent_id", IdType(), nullable=True))
+    op.add_column("deleted_run", sa.Column("position", sa.BigInteger(), nullable=True))
+    op.add_column("deleted_run", sa.Column("ordinal", sa.Integer(), nullable=True))
 
-    with op.batch_alter_table("flow_run", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("deployment_id", IdType(), nullable=True))
-        batch_op.add_column(
-            sa.Column("retry_crashes", sa.Boolean(), server_default=sa.false(), nullable=False)
-        )
-        batch_op.add_column(sa.Column("deadline", sa.BigInteger(), nullable=True))
+    op.add_column("flow_run", sa.Column("deployment_id", IdType(), nullable=True))
+    op.add_column(
+        "flow_run",
+        sa.Column("retry_crashes", sa.Boolean(), server_default=sa.false(), nullable=False),
+    )
+    op.add_column("flow_run", sa.Column("deadline", sa.BigInteger(), nullable=True))
 
-    with op.batch_alter_table("flow_run_transition", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("version", sa.BigInteger(), nullable=True))
-        batch_op.add_column(sa.Column("position", sa.BigInteger(), nullable=True))
-        batch_op.add_column(sa.Column("ordinal", sa.Integer(), nullable=True))
+    op.add_column("flow_run_transition", sa.Column("version", sa.BigInteger(), nullable=True))
+    op.add_column("flow_run_transition", sa.Column("position", sa.BigInteger(), nullable=True))
+    op.add_column("flow_run_transition", sa.Column("ordinal", sa.Integer(), nullable=True))
 
-    with op.batch_alter_table("task_run", schema=None) as batch_op:
-        batch_op.add_column(
-            sa.Column("retry_crashes", sa.Boolean(), server_default=sa.false(), nullable=False)
-        )
-        batch_op.add_column(sa.Column("deadline", sa.BigInteger(), nullable=True))
+    op.add_column(
+        "task_run",
+        sa.Column("retry_crashes", sa.Boolean(), server_default=sa.false(), nullable=False),
+    )
+    op.add_column("task_run", sa.Column("deadline", sa.BigInteger(), nullable=True))
 
-    with op.batch_alter_table("task_run_transition", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("version", sa.BigInteger(), nullable=True))
-        batch_op.add_column(sa.Column("position", sa.BigInteger(), nullable=True))
-        batch_op.add_column(sa.Column("ordinal", sa.Integer(), nullable=True))
+    op.add_column("task_run_transition", sa.Column("version", sa.BigInteger(), nullable=True))
+    op.add_column("task_run_transition", sa.Column("position", sa.BigInteger(), nullable=True))
+    op.add_column("task_run_transition", sa.Column("ordinal", sa.Integer(), nullable=True))
 
 
 def downgrade() -> None:
