@@ -243,7 +243,13 @@ def test_flow_runs_are_found_by_their_parents(stubs: Stubs) -> None:
     assert runs.page(filter={"parent_flow_run_ids": [parent.id]})[0][0].id == child.id
     assert runs.count(ids=both, has_parent=True) == 1
     assert runs.count(ids=both, has_parent=False) == 1
+    # What has no parent at all has none of these, too.
     assert runs.count(ids=both, none_of=[{"parent_flow_run_ids": [parent.id]}]) == 1
+    assert runs.count(ids=both, none_of=[{"parent_task_run_ids": [tracker.id]}]) == 1
+    (other,), _ = runs.page(
+        filter={"ids": both, "none_of": [{"parent_task_run_ids": [tracker.id]}]}
+    )
+    assert other.id == parent.id
     assert TaskRuns(stubs).count(flow_run_ids=[parent.id], has_subflow=True) == 1
     assert TaskRuns(stubs).count(flow_run_ids=[parent.id], has_subflow=False) == 0
     FlowRuns(stubs).delete(child.id)
