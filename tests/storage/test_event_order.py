@@ -332,6 +332,25 @@ async def test_a_reader_that_is_slow_is_not_kept_for_in_memory_and_misses_nothin
         assert await slow.take(10) == await quick.take(10)
 
 
+async def test_a_watch_tells_how_far_it_has_come_through_what_it_does_not_want(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_PAGE", 10)
+    runs = await make_runs(engine, 10)
+    async with watch(engine) as watcher:
+        begin = watcher.token
+        for _ in range(5):
+            await engine.pipeline.submit(run_again(*runs))
+        await watcher.take(50)
+        head = watcher.token
+        nothing = EventFilter(run_ids=frozenset({uuid7()}))
+        parts = engine.watches.watch(Start(begin), nothing, 100, interval=0.0)
+        async with aclosing(parts), asyncio.timeout(PATIENCE):
+            places = [(await anext(parts)).token.place for _ in range(4)]
+    # Each message can be gone on from, long before the head is reached.
+    assert begin.place == places[0] < places[1] < places[2] < places[3] < head.place
+
+
 async def test_large_events_are_kept_by_their_size(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

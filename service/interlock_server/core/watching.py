@@ -143,13 +143,15 @@ class Watches:
                 for part in _parts(found, token, most):
                     yield part
                     told = time.monotonic()
-                if token.place < reader.end:
-                    await asyncio.sleep(0)
-                    continue
                 left = told + interval - time.monotonic()
                 if left <= 0:
+                    # Also on a long way through what is not wanted: who is cut off there would
+                    # have to begin it anew.
                     yield Part((), token, reader.stalled)
                     told = time.monotonic()
+                    continue
+                if token.place < reader.end:
+                    await asyncio.sleep(0)
                     continue
                 with suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), left)
