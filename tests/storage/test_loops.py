@@ -183,6 +183,9 @@ def test_a_paused_run_does_not_die_but_when_it_goes_on(stubs: Stubs) -> None:
     # Nobody has sent a heartbeat since; someone else says that it goes on.
     move(runs, paused, RUNNING)
     assert becomes(runs, paused, CRASHED).reason == "HEARTBEAT_LOST"
+    # It had all of its timeout to be heard of again.
+    running, crashed = (line.state.timestamp.ToMicroseconds() for line in runs.history(paused)[-2:])
+    assert crashed - running >= SOON * 1_000_000
 
 
 def test_a_subflow_that_dies_takes_its_tracker_along(stubs: Stubs) -> None:

@@ -151,6 +151,13 @@ class ReapRuns:
             later = replace(heartbeat, deadline=facts.now + heartbeat.timeout)
             facts.beat(self._kind, later)
             return False
+        begun = run.state.timestamp
+        if run.state.type is StateType.RUNNING and begun > heartbeat.heard:
+            # Resumed: the heartbeat is of before the pause, and perhaps of another process.
+            deadline = begun + heartbeat.timeout
+            if deadline > facts.now:
+                facts.beat(self._kind, replace(heartbeat, deadline=deadline))
+                return False
         facts.end_heartbeats(self._kind, heartbeat.run_id)
         self._lose(run, facts.now - heartbeat.heard, facts)
         return True
