@@ -139,3 +139,13 @@ def test_what_a_key_stands_for_can_be_asked(tasks: TaskRuns, stubs: Stubs) -> No
     tasks.delete(found.task_run_id)
     with refused(StatusCode.NOT_FOUND, "CACHE_ENTRY_NOT_FOUND"):
         stubs.task_runs.GetCachedState(request)
+
+
+def test_a_key_does_not_gather_what_has_long_expired(tasks: TaskRuns, stubs: Stubs) -> None:
+    key = unique("key")
+    old = [compute(tasks, key, str(i), cache_expiration=at(-7200)) for i in range(3)]
+    kept = compute(tasks, key, "kept")
+    request = task_run_pb2.GetCachedStateRequest(cache_key=key)
+    assert stubs.task_runs.GetCachedState(request).state == kept.state
+    for answer in old:  # Their runs are not touched.
+        assert answer.verdict == ACCEPT

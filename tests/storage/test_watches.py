@@ -260,6 +260,18 @@ def test_a_watch_can_begin_with_a_time(stubs: Stubs, flow_id: str, own: pb.RunEv
         assert types(watch.take(5)) == [PENDING] + [RUNNING] * 4
 
 
+def test_a_token_of_a_watch_that_began_with_a_time_keeps_to_it(
+    stubs: Stubs, flow_id: str, own: pb.RunEventFilter
+) -> None:
+    runs = FlowRuns(stubs)
+    run = make_flow_run(stubs, flow_id)
+    decided = [runs.propose(proposal(run.id, RUNNING)).state.timestamp for _ in range(3)]
+    with watching(stubs, own, since=decided[1]) as watch:
+        token = watch.token
+    with watching(stubs, own, resume_token=token) as watch:
+        assert [event.time for event in watch.take(2)] == decided[1:]
+
+
 def test_an_idle_watch_tells_how_far_it_has_come(
     stubs: Stubs, flow_id: str, own: pb.RunEventFilter
 ) -> None:
@@ -371,10 +383,10 @@ def test_a_token_that_can_not_be_followed_is_out_of_range(stubs: Stubs) -> None:
         ("WATCH_TOKEN_UNKNOWN", Token(epoch, Place(2**62, 0), time)),
     ]
     for reason, wrong in cases:
-        text = tokens.write(wrong.epoch, wrong.place, wrong.time)
+        text = tokens.write(wrong)
         with refused(StatusCode.OUT_OF_RANGE, reason):
             next(stubs.run_events.WatchRuns(pb.WatchRunsRequest(resume_token=text), timeout=30))
-    almost = tokens.write(epoch, place, time - GOOD_FOR + hour)
+    almost = tokens.write(Token(epoch, place, time - GOOD_FOR + hour))
     next(stubs.run_events.WatchRuns(pb.WatchRunsRequest(resume_token=almost), timeout=30))
 
 

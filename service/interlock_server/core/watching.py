@@ -77,6 +77,8 @@ class Token:
     place: Place
     time: Micros
     """All that was committed before this has been told, but for what was under way."""
+    since: Micros = 0
+    """What was decided before this is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Watches:
         order breaks; UnavailableError where the database is away, or this server goes.
         """
         horizon = await self._order.horizon()
-        token, since = await self._begin(start, horizon)
+        token = await self._begin(start, horizon)
         with self._joined(horizon) as (reader, news):
             yield Part((), token)
             told = time.monotonic()
@@ -139,7 +141,7 @@ class Watches:
                     raise ClosedError
                 reader.check()
                 events, token = await self._next(reader, token)
-                found = [e for e in events if e.time >= since and wanted.meets(e)]
+                found = [e for e in events if e.time >= token.since and wanted.meets(e)]
                 for part in _parts(found, token, most):
                     yield part
                     told = time.monotonic()
@@ -156,13 +158,13 @@ class Watches:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), left)
 
-    async def _begin(self, start: Start, horizon: Horizon) -> tuple[Token, Micros]:
-        """Answer where a watch begins, and the time before which nothing is told."""
+    async def _begin(self, start: Start, horizon: Horizon) -> Token:
+        """Answer where a watch begins."""
         if start.token is not None:
             _check(start.token, horizon)
-            return start.token, 0
+            return start.token
         if start.since is None:
-            return Token(horizon.epoch, horizon.end, horizon.now), 0
+            return Token(horizon.epoch, horizon.end, horizon.now)
         if start.since < horizon.now - GOOD_FOR:
             raise OutOfRangeError(
                 "WATCH_START_EXPIRED",
@@ -170,7 +172,7 @@ class Watches:
             )
         since = min(start.since, horizon.now)
         place = await event_queries.place_before(self._database, since, horizon.position)
-        return Token(horizon.epoch, place, since), since
+        return Token(horizon.epoch, place, since, since)
 
     async def _next(self, reader: _Reader, token: Token) -> tuple[Sequence[RunEvent], Token]:
         """Read on behind a token; answer what is there, and the token behind it."""
@@ -184,7 +186,9 @@ class Watches:
             )
         if len(events) == _PAGE:
             end, as_of = events[-1].place, events[-1].time
-        return events, Token(token.epoch, max(token.place, end), max(token.time, as_of))
+        return events, Token(
+            token.epoch, max(token.place, end), max(token.time, as_of), token.since
+        )
 
     @contextmanager
     def _joined(self, horizon: Horizon) -> Iterator[tuple[_Reader, asyncio.Event]]:
@@ -233,7 +237,7 @@ def _parts(events: list[RunEvent], end: Token, most: int) -> Iterator[Part]:
     for event in events:
         if part and (len(part) == most or size + event.size > _MESSAGE_BYTES):
             last = part[-1]
-            yield Part(part, Token(end.epoch, last.place, last.time))
+            yield Part(part, Token(end.epoch, last.place, last.time, end.since))
             part, size = [], 0
         part.append(event)
         size += event.size

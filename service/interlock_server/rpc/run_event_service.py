@@ -12,7 +12,7 @@ from interlock.v1 import run_event_pb2 as pb
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import InvalidArgumentError
 from interlock_server.core.event_filters import EventFilter, EventType, TagCondition
-from interlock_server.core.watching import Part, Start
+from interlock_server.core.watching import Part, Start, Token
 from interlock_server.rpc import fields, states
 from interlock_server.rpc.calls import Context
 from interlock_server.rpc.limits import MAX_FILTER_VALUES
@@ -129,12 +129,13 @@ def _tags(given: filter_pb2.TagFilter) -> TagCondition:
 
 
 def _to_response(part: Part, tokens: WatchTokens) -> pb.WatchRunsResponse:
-    epoch = part.token.epoch
+    epoch, since = part.token.epoch, part.token.since
     return pb.WatchRunsResponse(
         events=[
-            _to_event(event, tokens.write(epoch, event.place, event.time)) for event in part.events
+            _to_event(event, tokens.write(Token(epoch, event.place, event.time, since)))
+            for event in part.events
         ],
-        resume_token=tokens.write(epoch, part.token.place, part.token.time),
+        resume_token=tokens.write(part.token),
         stalled=fields.to_duration(part.stalled) if part.stalled else None,
     )
 

@@ -13,9 +13,8 @@ from interlock_server.core.errors import InvalidArgumentError
 from interlock_server.core.watching import Token
 from interlock_server.storage.event_order import Epoch, Place
 
-_FORM = struct.Struct(">B8sIqqiq")
+_FORM = struct.Struct(">B8sIqqiqq")
 _VERSION = 1
-_LENGTH = 4 * ((_FORM.size + 2) // 3)
 _FIELD = "resume_token"
 
 
@@ -26,10 +25,18 @@ class WatchTokens:
         content = watched.SerializeToString(deterministic=True)
         self._made_for = blake2b(content, digest_size=8).digest()
 
-    def write(self, epoch: Epoch, place: Place, time: int) -> str:
-        """Make a token's text; the parts are those of `Token`."""
+    def write(self, token: Token) -> str:
+        """Make a token's text."""
+        epoch, place = token.epoch, token.place
         packed = _FORM.pack(
-            _VERSION, self._made_for, epoch.number, epoch.began, place.position, place.ordinal, time
+            _VERSION,
+            self._made_for,
+            epoch.number,
+            epoch.began,
+            place.position,
+            place.ordinal,
+            token.time,
+            token.since,
         )
         return base64.urlsafe_b64encode(packed).decode()
 
@@ -43,10 +50,10 @@ class WatchTokens:
             packed = b""
         if len(packed) != _FORM.size or packed[0] != _VERSION:
             raise InvalidArgumentError(_FIELD, "This is no token of a watch.")
-        _, made_for, number, began, position, ordinal, time = _FORM.unpack(packed)
+        _, made_for, number, began, position, ordinal, time, since = _FORM.unpack(packed)
         if made_for != self._made_for:
             raise InvalidArgumentError(
                 _FIELD,
                 "The token is of another filter: keep the filter, or begin without a token.",
             )
-        return Token(Epoch(number, began), Place(position, ordinal), time)
+        return Token(Epoch(number, began), Place(position, ordinal), time, since)

@@ -18,7 +18,12 @@ from sqlalchemy import Connection, MetaData, event
 
 from interlock_server.storage import tables, version_tables
 from interlock_server.storage.database import Database
-from interlock_server.storage.errors import SchemaChangedError, StorageError, UnavailableError
+from interlock_server.storage.errors import (
+    SchemaChangedError,
+    StorageError,
+    UnavailableError,
+    UnusableDatabaseError,
+)
 from interlock_server.storage.migrating import (
     DEFAULT_WAIT,
     Holder,
@@ -332,6 +337,11 @@ class Migrator:
             yield session, await session.run(version_tables.look)
 
     async def _take(self, session: MigrationSession, steps: list[Step]) -> None:
+        if any(step.up for step in steps):
+            try:
+                await self._database.check()  # It enables what the schema needs.
+            except UnusableDatabaseError as error:
+                raise MigrationFailedError(f"Nothing was changed: {error}") from error
         for step in steps:
             if self._stopped:
                 return

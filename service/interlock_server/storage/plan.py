@@ -12,12 +12,14 @@ import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from enum import Enum
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Table
 
 from interlock_server.rules.states import Id, Micros, State
 from interlock_server.storage import clock, tables
+from interlock_server.storage.errors import ConflictError
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.records import (
     Deployment,
@@ -163,6 +165,17 @@ class DeleteSome:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteExpired:
+    """Delete the entries of some cache keys that had expired an hour before `now`, some of each.
+
+    An explanation may still ask for one that was found just before it expired.
+    """
+
+    cache_keys: list[str]
+    now: Micros
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteOlder:
     """Delete at most `limit` of the rows whose time, in `column`, is before `before`."""
 
@@ -181,8 +194,21 @@ class BeginAgain:
 
 
 Query = Select | WhichHave | Trackers | NewestCached | ReadClock
-Write = Insert | Upsert | Update | Delete | RememberDeleted | DeleteSome | DeleteOlder | BeginAgain
+Write = (
+    Insert
+    | Upsert
+    | Update
+    | Delete
+    | RememberDeleted
+    | DeleteSome
+    | DeleteExpired
+    | DeleteOlder
+    | BeginAgain
+)
 Loading = Generator[Query, list[Row], Facts]
+
+
+_TRACKER = fact_columns(RunKind.FLOW_RUN).index("parent_task_run_id")
 
 
 def load(needs: Needs) -> Loading:
@@ -206,6 +232,12 @@ def load(needs: Needs) -> Loading:
     run_rows[RunKind.FLOW_RUN] = yield from _lock_runs(
         RunKind.FLOW_RUN, needs, parents | needs.runs_to_read[RunKind.FLOW_RUN] | headless
     )
+    for row in run_rows[RunKind.FLOW_RUN]:
+        tracker_id = row[_TRACKER]
+        if tracker_id is None or row[0] not in needs.trackers_of:
+            continue
+        if tracker_id not in needs.runs_to_write[RunKind.TASK_RUN]:
+            raise ConflictError("A subflow was made meanwhile.")
     flow_rows: list[Row] = []
     columns = column_names(tables.flow)
     ids, lock = _ids_and_lock(needs.flows_to_write, needs.flows_to_read)
@@ -387,7 +419,8 @@ def writes(facts: Facts) -> Iterator[Write]:
         yield from _tags(tables.deployment_tag, facts.new_deployments)
     for kind in RunKind:
         if new := facts.new_runs[kind]:
-            yield Insert(RUN_TABLES[kind], [run_row(run) for run in new])
+            # In one order for all servers, for what is unique among them.
+            yield Insert(RUN_TABLES[kind], sorted(map(run_row, new), key=itemgetter(0)))
             yield Insert(NAME_TABLES[kind], [(run.id, run.name, folded(run.name)) for run in new])
             yield from _tags(TAG_TABLES[kind], new)
     rows: list[Row]
@@ -402,6 +435,8 @@ def writes(facts: Facts) -> Iterator[Write]:
     if inputs := facts.new_flow_run_inputs:
         yield Upsert(tables.flow_run_input, [astuple(given) for given in inputs.values()])
     if entries := facts.new_cache_entries:
+        # A key that is used for long must not gather what nobody finds any more.
+        yield DeleteExpired(sorted({entry.cache_key for entry in entries}), facts.now)
         yield Insert(tables.task_run_cache, [astuple(entry) for entry in entries])
     yield from _heartbeat_writes(facts)
     yield from _log_writes(facts)

@@ -53,6 +53,16 @@ TRACKERS = f"""
     SELECT parent_task_run_id FROM {tables.flow_run.name}
     WHERE id = ANY($1::uuid[]) AND parent_task_run_id IS NOT NULL
 """
+# The oldest entries are looked at, and no more of them: that keeps up with those that are added.
+DELETE_EXPIRED = f"""
+    DELETE FROM {tables.task_run_cache.name} WHERE state_id IN (
+        SELECT oldest.state_id FROM unnest($1::text[]) AS keys (key) CROSS JOIN LATERAL (
+            SELECT state_id, expiration FROM {tables.task_run_cache.name}
+            WHERE cache_key = key ORDER BY created LIMIT 20
+        ) AS oldest
+        WHERE oldest.expiration < $2::bigint - 3600000000
+    )
+"""
 NEWEST_CACHED = f"""
     SELECT key, newest.state_id FROM unnest($1::text[]) AS keys (key) CROSS JOIN LATERAL (
         SELECT state_id FROM {tables.task_run_cache.name}

@@ -20,6 +20,7 @@ from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.plan import (
     BeginAgain,
     Delete,
+    DeleteExpired,
     DeleteOlder,
     DeleteSome,
     Insert,
@@ -200,6 +201,8 @@ class PostgresqlWriter:
                 await execute(
                     statements.delete_some(table, "run_id = ANY($1::uuid[])"), run_ids, limit
                 )
+            case DeleteExpired(cache_keys, now):
+                await execute(statements.DELETE_EXPIRED, cache_keys, now)
             case DeleteOlder(table, column, before, limit):
                 await execute(
                     statements.delete_some(table, f"{column} < $1::bigint"), before, limit

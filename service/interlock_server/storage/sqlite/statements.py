@@ -46,6 +46,12 @@ def select_trackers(size: int) -> str:
     )
 
 
+# The oldest entries are looked at, and no more of them: that keeps up with those that are added.
+DELETE_EXPIRED = (
+    f"DELETE FROM {tables.task_run_cache.name} WHERE state_id IN ("
+    f"SELECT state_id FROM (SELECT state_id, expiration FROM {tables.task_run_cache.name} "
+    "WHERE cache_key = ? ORDER BY created LIMIT 20) WHERE expiration < ? - 3600000000)"
+)
 NEWEST_CACHED = (
     f"SELECT state_id FROM {tables.task_run_cache.name} "
     "WHERE cache_key = ? AND (expiration IS NULL OR expiration > ?) "

@@ -22,6 +22,7 @@ from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.plan import (
     BeginAgain,
     Delete,
+    DeleteExpired,
     DeleteOlder,
     DeleteSome,
     Insert,
@@ -232,6 +233,8 @@ def _write(connection: sqlite3.Connection, step: Write, position: int) -> None:
             _delete_some(
                 connection, table, f"run_id IN ({marks})", limit, map(id_to_bytes, run_ids)
             )
+        case DeleteExpired(cache_keys, now):
+            connection.executemany(statements.DELETE_EXPIRED, [(key, now) for key in cache_keys])
         case DeleteOlder(table, column, before, limit):
             _delete_some(connection, table, f"{column} < ?", limit, [before])
         case BeginAgain(table, now):
