@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from interlock import Client
     from interlock.v1.flow_run_pb2 import FlowRun
     from interlock.v1.state_pb2 import StateType
-    from rich.text import Text
 
 
 @click.group()
@@ -139,7 +138,7 @@ def inspect(run_id: str, as_json: bool, target: str) -> None:
                 ("tags", output.plain(", ".join(run.tags))),
                 ("labels", output.plain(", ".join(f"{k}={v}" for k, v in run.labels.items()))),
                 ("parameters", output.plain(run.parameters_json)),
-                ("task runs", _counts(tasks)),
+                ("task runs", output.counts(tasks)),
             ]
         )
     )
@@ -159,15 +158,6 @@ def _task_counts(client: Client, run: FlowRun) -> dict[StateType.ValueType, int]
         if count := client.count_task_runs(wanted):
             counts[kind] = count
     return counts
-
-
-def _counts(tasks: dict[StateType.ValueType, int]) -> Text | None:
-    from rich.text import Text
-
-    from interlock_server.cli.output import type_word
-
-    words = [Text.assemble(f"{count} ", type_word(kind)) for kind, count in tasks.items()]
-    return Text(", ").join(words) if words else None
 
 
 @flow_run.command(short_help="Print or follow the log of a flow run.")

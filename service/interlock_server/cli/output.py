@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, NoReturn
 from google.protobuf.json_format import MessageToDict
 from interlock.v1.state_pb2 import State, StateType
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from interlock_server.cli.text import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from google.protobuf.message import Message
 
 _WIDE = 10_000
@@ -64,6 +67,11 @@ def table(*columns: str, flexible: tuple[str, ...] = (), right: tuple[str, ...] 
     return made
 
 
+def width(console: Console, table: Table) -> int:
+    """Answer how many columns of the terminal a table takes where nothing gives way."""
+    return Measurement.get(console, console.options.update(max_width=_WIDE), table).maximum
+
+
 def cut(text: str) -> Text:
     """Show a text from elsewhere in a flexible column, in one line."""
     return Text(safe(text), no_wrap=True, overflow="ellipsis")
@@ -90,6 +98,14 @@ def type_name(kind: StateType.ValueType) -> str:
         return StateType.Name(kind).removeprefix("STATE_TYPE_")
     except ValueError:
         return str(int(kind))
+
+
+def counts(by_type: Mapping[StateType.ValueType, int]) -> Text:
+    """Say how many there are of each type of states, without those of which there are none."""
+    words = [
+        Text.assemble(f"{count} ", type_word(kind)) for kind, count in by_type.items() if count
+    ]
+    return Text(", ").join(words)
 
 
 def as_json(message: Message) -> dict[str, object]:

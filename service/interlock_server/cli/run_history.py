@@ -14,7 +14,9 @@ from interlock_server.cli.times import since as read_time
 
 if TYPE_CHECKING:
     from interlock.v1.history_pb2 import HistoryBucket
+    from interlock.v1.state_pb2 import StateType
     from rich.table import Table
+    from rich.text import Text
 
 _LINES = 24
 """How many there are where nobody says how long a bucket is, about."""
@@ -77,25 +79,38 @@ def show(buckets: Iterable[HistoryBucket], as_json: bool) -> None:
         for bucket in buckets:
             output.write_json(output.as_json(bucket))
         return
-    output.console().print(_table(list(buckets)))
+    console = output.console()
+    rows = list(buckets)
+    table = _table(rows, together=False)
+    # Numbers that are cut would be other numbers.
+    if output.width(console, table) > console.width:
+        table = _table(rows, together=True)
+    console.print(table)
 
 
-def _table(buckets: list[HistoryBucket]) -> Table:
+def _table(buckets: list[HistoryBucket], *, together: bool) -> Table:
+    """Make the table, with a column for each type of states or with one for them all."""
     from google.protobuf.duration_pb2 import Duration
 
     from interlock_server.cli import output
     from interlock_server.cli.times import length, moment
 
     kinds = sorted({each.state_type for bucket in buckets for each in bucket.counts})
-    names = [output.type_name(kind) for kind in kinds]
-    heads = ["FROM", "RUNS", *(name.upper() for name in names), "RUN TIME", "LATE"]
-    table = output.table(*heads, right=tuple(heads[1:]))
+    columns = ["STATES"] if together else [output.type_name(kind) for kind in kinds]
+    heads = ["FROM", "RUNS", *columns, "RUN TIME", "LATE"]
+    right = tuple(head for head in heads[1:] if head != "STATES")
+    table = output.table(*heads, flexible=("STATES",), right=right)
 
     def total(bucket: HistoryBucket, field: str) -> str:
         times = [getattr(each, f"total_{field}") for each in bucket.counts]
         seconds = sum(time.seconds + time.nanos / 1e9 for time in times)
         whole = int(seconds)
         return length(Duration(seconds=whole, nanos=int((seconds - whole) * 1e9)))
+
+    def states(by_kind: dict[StateType.ValueType, int]) -> list[str | Text]:
+        if together:
+            return [output.counts(by_kind)]
+        return [str(number) if number else "" for number in by_kind.values()]
 
     for bucket in buckets:
         by_kind = {
@@ -106,7 +121,7 @@ def _table(buckets: list[HistoryBucket]) -> Table:
         table.add_row(
             moment(bucket.start_time)[:19],
             str(count) if count else "-",
-            *(str(number) if number else "" for number in by_kind.values()),
+            *states(by_kind),
             total(bucket, "estimated_run_time") if count else "",
             total(bucket, "lateness") if count else "",
         )
