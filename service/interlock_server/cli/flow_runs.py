@@ -210,7 +210,9 @@ def logs(
 @click.option("--flow", help="Only runs of the flow of this name.")
 @runs.state_option
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with all of these.")
-@click.option("--task-runs", is_flag=True, help="Also what happens to the task runs in them.")
+@click.option(
+    "--task-runs", is_flag=True, help="Also their task runs; --state and --tag go by those of each."
+)
 @click.option(
     "--since",
     callback=since_option,
