@@ -132,8 +132,10 @@ def _tell(run_id: str, decision: Decision, as_json: bool, *, done: bool) -> None
     if as_json:
         output.write_json(output.as_json(decision))
     if not done:
-        state = f" (it is {safe(decision.state.name)})" if decision.HasField("state") else ""
-        raise click.ClickException(f"{decision.reason}: {safe(decision.explanation)}{state}")
+        words, name = decision.explanation, decision.state.name
+        # Most explanations name the state already.
+        state = f" (it is {safe(name)})" if name and name not in words else ""
+        raise click.ClickException(f"{decision.reason}: {safe(words)}{state}")
     if not as_json:
         output.console().print(
             output.plain(f"{run_id} is "), output.state_word(decision.state), sep="", end=".\n"
