@@ -57,6 +57,11 @@ def test_a_deployment_is_made_looked_at_and_deleted(server: ServerProcess) -> No
     gone = deployment(server, "inspect", f"{flow}/nightly")
     assert gone.returncode == 1
     assert "There is no deployment nightly" in gone.stderr
+    neither = deployment(server, "inspect", "nightly")
+    assert (neither.returncode, neither.stderr) == (
+        1,
+        "Error: 'nightly' is neither an id nor FLOW/NAME.\n",
+    )
     none = deployment(server, "ls", "--flow", flow)
     assert (none.returncode, none.stdout, none.stderr) == (0, "", "No such deployments.\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
 
@@ -99,7 +100,7 @@ def inspect(name: str, as_json: bool, target: str) -> None:
 def create(
     flow: str, name: str, tags: tuple[str, ...], labels: tuple[str, ...], as_json: bool, target: str
 ) -> None:
-    """Make the deployment NAME of the flow FLOW, named by its name.
+    """Make the deployment NAME of the flow FLOW, named by its name. The flow has to be there.
 
     The one of that name is shown if there is one already; it stays as it is.
     """
@@ -149,8 +150,18 @@ def delete(name: str, yes: bool, target: str) -> None:
 def _find(client: Client, name: str) -> Deployment:
     flow, slash, deployment_name = name.partition("/")
     if not slash:
+        if not _is_uuid(name):
+            raise click.ClickException(f"{name!r} is neither an id nor FLOW/NAME.")
         return client.get_deployment(name)
     return client.get_deployment(flow=client.get_flow(name=flow), name=deployment_name)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _facts(found: Deployment, flow_name: str) -> Table:
