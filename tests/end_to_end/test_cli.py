@@ -148,8 +148,8 @@ def test_the_history_of_flow_runs_counts_them_by_time_and_state(fleet: Fleet) ->
     assert re.search("1 .*Failed", words_apart)
     assert max(map(len, narrow.splitlines())) <= 56
 
-    done = interlock("flow-run", "history", "--since", "1d", "--interval", "1s")
-    assert done.returncode != 0
+    why = fleet.ask_in_vain("flow-run", "history", "--since", "1d", "--interval", "1s")
+    assert "at most 500" in why
 
 
 def test_flows_are_listed_by_name(fleet: Fleet) -> None:
