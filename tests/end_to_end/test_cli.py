@@ -140,8 +140,8 @@ def test_the_history_of_flow_runs_counts_them_by_time_and_state(fleet: Fleet) ->
     counts = [each for line in output.splitlines() for each in json.loads(line).get("counts", [])]
     assert [(each["state_type"], each["count"]) for each in counts] == [("STATE_TYPE_FAILED", "1")]
 
-    words = (*words, "--since", "2h", "--server", fleet.server.target)
-    narrow = re.sub("\x1b\\[[0-9;]*m", "", interlock_on_terminal(*words, columns=56))
+    asked = (*words, "--since", "2h", "--server", fleet.server.target)
+    narrow = re.sub("\x1b\\[[0-9;]*m", "", interlock_on_terminal(*asked, columns=56))
     assert "STATES" in narrow
     words_apart = " ".join(narrow.split())
     assert re.search("1 .*Running", words_apart)
