@@ -34,7 +34,7 @@ Measure = Callable[[Databases, Scale], list[Result]]
 
 _NO_ERRORS = Target(0, "errors", at_most=True)
 _MEASURES: dict[str, Measure] = {
-    "set-state-64": lambda d, s: [measure_set_state(d, s, 64, Target(1 / 3, "ratio"))],
+    "set-state-64": lambda d, s: [measure_set_state(d, s, 64, Target(1 / 2, "ratio"))],
     "set-state-256": lambda d, s: [measure_set_state(d, s, 256, _NO_ERRORS)],
     "set-state-slow-disk": lambda d, s: [measure_set_state(d, s, 64, _NO_ERRORS, COMMIT_DELAY)],
     "batch-1000": lambda d, s: [measure_batch_set_states(d, s, 1000)],

@@ -127,7 +127,7 @@ def measure_batch_set_states(databases: Databases, scale: Scale, size: int) -> R
         "raw",
         Spread.of(yardsticks),
         Spread.of_ratios(rates, yardsticks),
-        Target(0.25, "ratio"),
+        Target(1 / 2, "ratio"),
         details=usage.per(done, "transition") | {"callers": _CALLERS},
     )
 
