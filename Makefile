@@ -5,7 +5,7 @@ RUNTIME := .venv/.runtime
 DEVELOPMENT := .venv/.development
 FLOOR := .venv-floor/.installed
 DEFINITIONS := pyproject.toml clients/python/pyproject.toml constraints.txt
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help

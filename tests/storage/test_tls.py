@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interlock_server.storage import migrations
 from interlock_server.storage.dialects import open_database
 from interlock_server.storage.errors import UnavailableError, UnusableDatabaseError
 from interlock_server.storage.options import DatabaseOptions
@@ -64,6 +65,7 @@ async def connections(url: str, tls: TlsOptions = TlsOptions()) -> list[tuple[bo
     database = open_database(url, DatabaseOptions(tls=tls))
     writer = None
     try:
+        await migrations.upgrade(database)
         await database.read(lambda connection: connection.execute(text("SELECT 1")))
         writer = await database.open_writer()
         found = await database.migrate(look)
