@@ -26,10 +26,10 @@ from typing import Any
 from interlock_server.cli.main import main
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.pipeline import Pipeline
-from interlock_server.storage.plan import Write
 from interlock_server.storage.postgresql.writer import PostgresqlWriter
 from interlock_server.storage.sqlite import database as sqlite_database
 from interlock_server.storage.sqlite import writer as sqlite_writer
+from interlock_server.storage.steps import Write
 
 
 class _Instruments:

@@ -10,11 +10,9 @@ from sqlalchemy.dialects import postgresql
 
 from interlock_server.storage import tables
 from interlock_server.storage.event_order import EPOCH_SPAN
-from interlock_server.storage.plan import (
-    Lock,
-)
 from interlock_server.storage.records import RunKind
 from interlock_server.storage.rows import PARENT_COLUMNS, RUN_TABLES, column_names
+from interlock_server.storage.steps import Lock
 
 T = TypeVar("T")
 

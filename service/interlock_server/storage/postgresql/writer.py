@@ -17,7 +17,12 @@ from interlock_server.storage.errors import (
 )
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.options import DatabaseOptions
-from interlock_server.storage.plan import (
+from interlock_server.storage.plan import load, writes
+from interlock_server.storage.postgresql import event_order, statements
+from interlock_server.storage.postgresql.connecting import Connecting
+from interlock_server.storage.postgresql.errors import LOST, translate, words
+from interlock_server.storage.rows import Row
+from interlock_server.storage.steps import (
     BeginAgain,
     Delete,
     DeleteExpired,
@@ -35,13 +40,7 @@ from interlock_server.storage.plan import (
     Upsert,
     WhichHave,
     Write,
-    load,
-    writes,
 )
-from interlock_server.storage.postgresql import event_order, statements
-from interlock_server.storage.postgresql.connecting import Connecting
-from interlock_server.storage.postgresql.errors import LOST, translate, words
-from interlock_server.storage.rows import Row
 
 T = TypeVar("T")
 

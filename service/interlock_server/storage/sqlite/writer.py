@@ -19,14 +19,20 @@ from interlock_server.storage.errors import (
     OutcomeUnknownError,
 )
 from interlock_server.storage.facts import Facts, Needs
-from interlock_server.storage.plan import (
+from interlock_server.storage.plan import Loading, load, writes
+from interlock_server.storage.records import RunKind
+from interlock_server.storage.rows import Row
+from interlock_server.storage.sqlite import statements
+from interlock_server.storage.sqlite.errors import error_name, translate
+from interlock_server.storage.sqlite.event_order import HIGHEST_POSITION
+from interlock_server.storage.sqlite.file import DatabaseFile
+from interlock_server.storage.steps import (
     BeginAgain,
     Delete,
     DeleteExpired,
     DeleteOlder,
     DeleteSome,
     Insert,
-    Loading,
     NewestCached,
     Query,
     ReadClock,
@@ -37,15 +43,7 @@ from interlock_server.storage.plan import (
     Upsert,
     WhichHave,
     Write,
-    load,
-    writes,
 )
-from interlock_server.storage.records import RunKind
-from interlock_server.storage.rows import Row
-from interlock_server.storage.sqlite import statements
-from interlock_server.storage.sqlite.errors import error_name, translate
-from interlock_server.storage.sqlite.event_order import HIGHEST_POSITION
-from interlock_server.storage.sqlite.file import DatabaseFile
 from interlock_server.storage.types import id_from_bytes, id_to_bytes
 
 T = TypeVar("T")
