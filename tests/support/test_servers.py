@@ -15,7 +15,7 @@ from interlock.admin.v1.migration_pb2_grpc import MigrationServiceStub
 from interlock.v1.flow_pb2 import CreateFlowRequest, GetFlowRequest
 from interlock_server.storage import failpoints
 
-from tests.support.servers import ServerFailed, ServerProcess, sqlite_url
+from tests.support.servers import QUIET, ServerFailed, ServerProcess, sqlite_url
 from tests.support.stubs import Stubs, connected
 
 
@@ -38,7 +38,8 @@ def test_what_is_acknowledged_outlasts_a_kill_and_a_restart() -> None:
 
 
 def test_a_server_that_runs_can_be_told_where_to_die() -> None:
-    with ServerProcess() as server, connected(server.target) as stubs:
+    # Loops commit, too.
+    with ServerProcess(environment=QUIET) as server, connected(server.target) as stubs:
         server.arm(f"{failpoints.AFTER_COMMIT}=crash:2")
         stubs.flows.CreateFlow(CreateFlowRequest(name="lives"))
         with pytest.raises(grpc.RpcError):
