@@ -148,7 +148,7 @@ class FakeServer:
         # It has what the client needs for these tests, not all methods.
         v1.add_FlowRunServiceServicer_to_server(_FlowRuns(self), server)  # type: ignore[abstract]
         v1.add_TaskRunServiceServicer_to_server(_TaskRuns(self), server)  # type: ignore[abstract]
-        v1.add_LogServiceServicer_to_server(_Logs(self), server)
+        v1.add_LogServiceServicer_to_server(_Logs(self), server)  # type: ignore[abstract]
         v1.add_RunEventServiceServicer_to_server(_RunEvents(self), server)
         v1.add_ServerServiceServicer_to_server(_Info(self), server)
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")

@@ -76,9 +76,11 @@ def test_every_method_is_configured_and_only_what_can_be_repeated_is_retried() -
         "FlowService.CreateFlow",
         "RunHeartbeatService.SendHeartbeats",
         "DeploymentService.CreateDeployment",
+        "LogService.WriteLogs",
         "ServerService.GetServerInfo",
     }
     assert {name for name, entry in config.items() if "timeout" not in entry} == {
+        "LogService.SearchLogs",
         "LogService.TailLogs",
         "RunEventService.WatchRuns",
     }

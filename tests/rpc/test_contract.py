@@ -44,7 +44,7 @@ def test_every_method_declares_the_role_it_needs(method: MethodDescriptor) -> No
     assert role != options_pb2.ROLE_UNSPECIFIED
     if method.containing_service.full_name not in DATA_SERVICES:
         assert role == options_pb2.ROLE_ADMIN
-    reads = method.name.startswith(("Get", "List", "Count", "Explain", "Tail", "Watch"))
+    reads = method.name.startswith(("Get", "List", "Count", "Explain", "Tail", "Search", "Watch"))
     assert (role == options_pb2.ROLE_READER) == (reads and role != options_pb2.ROLE_ADMIN)
 
 

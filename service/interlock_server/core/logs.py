@@ -155,6 +155,7 @@ class AppendLog:
             len(batch.packed),
             self._data,
             batch.task_run_ids,
+            stored=now,
         )
         head = replace(head, next_ordinal=first + batch.count, appended=now)
         facts.append_log(head, producer, chunk)

@@ -94,6 +94,8 @@ def chunk_of(row: Row[Any]) -> LogChunk:
         row.raw_bytes,
         row.data,
         task_run_ids=(),
+        level=row.level,
+        stored=row.stored,
     )
 
 

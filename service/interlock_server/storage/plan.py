@@ -337,21 +337,14 @@ def _tags(table: Table, things: Iterable[Flow | Deployment | FlowRun | TaskRun])
 def _log_writes(facts: Facts) -> Iterator[Write]:
     heads: dict[bool, list[Row]] = {True: [], False: []}
     for head in facts.moved_log_heads.values():
-        row = (head.run_id, head.next_ordinal, head.appended)
-        heads[head.run_id in facts.new_log_heads].append(row)
+        heads[head.run_id in facts.new_log_heads].append(astuple(head))
     if heads[True]:
         # What was not there was not locked: another server's head that came first must not go back.
         yield Insert(tables.log_head, heads[True])
     if heads[False]:
         yield Upsert(tables.log_head, heads[False])
     if facts.moved_log_producers:
-        yield Upsert(
-            tables.log_producer,
-            [
-                (p.producer_id, p.run_id, p.last_number, p.closed, p.updated)
-                for p in facts.moved_log_producers.values()
-            ],
-        )
+        yield Upsert(tables.log_producer, list(map(astuple, facts.moved_log_producers.values())))
     if chunks := facts.new_log_chunks:
         yield Insert(tables.log_chunk, [log_chunk_row(chunk) for chunk in chunks])
         sides: list[Row] = [
@@ -404,6 +397,7 @@ def _deletions(facts: Facts) -> Iterator[Write]:
             # came with that is seen by the statements behind.
             for table in (
                 tables.log_head,
+                tables.log_merge,
                 tables.log_chunk_task_run,
                 tables.log_chunk,
                 tables.log_producer,

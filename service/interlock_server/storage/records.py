@@ -215,11 +215,17 @@ LEVELS = (10, 20, 30, 40, 50)
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """Where a run's log ends."""
+    """Where a run's log begins and ends, and how far its chunks are merged."""
 
     run_id: Id
     next_ordinal: int
     appended: Micros
+    first_ordinal: int = 0
+    """That of the oldest record that was not deleted."""
+    small_chunks: int = 0
+    """How many chunks came since the last merge that are smaller than one should be."""
+    sealed_ordinal: int = 0
+    """What is before it is in chunks that stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +237,8 @@ class LogProducer:
     last_number: int
     closed: bool
     updated: Micros
+    digest: bytes | None = None
+    """Of the records of a single call, so that its id is not taken for another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,3 +255,7 @@ class LogChunk:
     raw_bytes: int
     data: bytes
     task_run_ids: tuple[Id, ...]
+    level: int = 0
+    """0: as it came; above: how often its records were merged."""
+    stored: Micros | None = None
+    """When the last of its records came, by the database's clock; None: long ago."""

@@ -469,4 +469,6 @@ def log_chunk_row(chunk: LogChunk) -> tuple[Any, ...]:
         *chunk.level_counts,
         chunk.raw_bytes,
         chunk.data,
+        chunk.level,
+        chunk.stored,
     )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -366,6 +367,21 @@ log_head = Table(
     Column("run_id", IdType, primary_key=True),
     Column("next_ordinal", BigInteger, nullable=False),
     _time("appended"),
+    # That of the oldest record that was not deleted.
+    Column("first_ordinal", BigInteger, nullable=False, server_default="0"),
+    # How many chunks came since the last merge that are smaller than one should be.
+    Column("small_chunks", Integer, nullable=False, server_default="0"),
+    # What is before it is in chunks that stay as they are.
+    Column("sealed_ordinal", BigInteger, nullable=False, server_default="0"),
+    info={"retention": WithItsRun()},
+)
+
+log_merge = Table(
+    "log_merge",
+    metadata,
+    Column("run_id", IdType, primary_key=True),
+    # When the log's small chunks are to be looked at: soon when there are many, else when it rests.
+    Column("due", BigInteger, nullable=False, index=True),
     info={"retention": WithItsRun()},
 )
 
@@ -377,6 +393,8 @@ log_producer = Table(
     Column("last_number", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
     _time("updated"),
+    # Of the records of a single call, so that its id is not taken for another's.
+    Column("digest", LargeBinary),
     Index(None, "run_id"),
     info={"retention": WithItsRun()},
 )
@@ -397,6 +415,11 @@ log_chunk = Table(
     Column("critical_count", Integer, nullable=False),
     Column("raw_bytes", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    # 0: as it came; above: how often its records were merged.
+    Column("level", SmallInteger, nullable=False, server_default="0"),
+    # When the last of its records came; null: not known, which is long ago.
+    Column("stored", BigInteger),
+    Index(None, "last_time", "first_time", "run_id"),
     # Each may have a mebibyte.
     info={"retention": WithItsRun(at_once=100)},
 )
@@ -407,6 +430,6 @@ log_chunk_task_run = Table(
     Column("task_run_id", IdType, primary_key=True),
     Column("run_id", IdType, primary_key=True),
     Column("first_ordinal", BigInteger, primary_key=True),
-    Index(None, "run_id"),
+    Index(None, "run_id", "first_ordinal"),
     info={"retention": WithItsRun()},
 )

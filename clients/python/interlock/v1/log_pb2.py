@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from interlock.v1 import error_pb2 as interlock_dot_v1_dot_error__pb2
+from interlock.v1 import flow_run_pb2 as interlock_dot_v1_dot_flow__run__pb2
 from interlock.v1 import options_pb2 as interlock_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16interlock/v1/log.proto\x12\x0cinterlock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18interlock/v1/error.proto\x1a\x1ainterlock/v1/options.proto\"\xe2\x01\n\nLogColumns\x12\x10\n\x08messages\x18\x01 \x03(\t\x12-\n\tbase_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0ftime_offsets_us\x18\x03 \x03(\x12\x12\x0e\n\x06levels\x18\x04 \x03(\r\x12\x0f\n\x07loggers\x18\x05 \x03(\t\x12\x16\n\x0elogger_indexes\x18\x06 \x03(\r\x12\x14\n\x0ctask_run_ids\x18\x07 \x03(\t\x12\x18\n\x10task_run_indexes\x18\x08 \x03(\r\x12\x11\n\tcontinued\x18\t \x03(\r\"\x9e\x01\n\tLogRecord\x12\x0f\n\x07ordinal\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05level\x18\x03 \x01(\x05\x12\x0e\n\x06logger\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x13\n\x0btask_run_id\x18\x06 \x01(\t\x12\x11\n\tcontinued\x18\x07 \x01(\x08\"\x87\x01\n\x11\x41ppendLogsRequest\x12\x13\n\x0bproducer_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12)\n\x07records\x18\x04 \x01(\x0b\x32\x18.interlock.v1.LogColumns\x12\x12\n\nend_of_run\x18\x05 \x01(\x08\"Z\n\x12\x41ppendLogsResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x03\x12.\n\x07refused\x18\x02 \x03(\x0b\x32\x1d.interlock.v1.RefusedLogBatch\"I\n\x0fRefusedLogBatch\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.interlock.v1.ItemError\"\x8a\x01\n\tLogFilter\x12\x11\n\tmin_level\x18\x01 \x01(\x05\x12\x14\n\x0ctask_run_ids\x18\x02 \x03(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x01\n\x0fListLogsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.interlock.v1.LogFilter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x12\n\ndescending\x18\x05 \x01(\x08\"U\n\x10ListLogsResponse\x12(\n\x07records\x18\x01 \x03(\x0b\x32\x17.interlock.v1.LogRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"`\n\x0fTailLogsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.interlock.v1.LogFilter\x12\x14\n\x0c\x66rom_ordinal\x18\x03 \x01(\x03\"v\n\x10TailLogsResponse\x12(\n\x07records\x18\x01 \x03(\x0b\x32\x17.interlock.v1.LogRecord\x12\x14\n\x0cnext_ordinal\x18\x02 \x01(\x03\x12\"\n\x03\x65nd\x18\x03 \x01(\x0e\x32\x15.interlock.v1.TailEnd*l\n\x07TailEnd\x12\x18\n\x14TAIL_END_UNSPECIFIED\x10\x00\x12\x14\n\x10TAIL_END_DRAINED\x10\x01\x12\x13\n\x0fTAIL_END_SILENT\x10\x02\x12\x1c\n\x18TAIL_END_SERVER_DRAINING\x10\x03\x32\x91\x02\n\nLogService\x12Y\n\nAppendLogs\x12\x1f.interlock.v1.AppendLogsRequest\x1a .interlock.v1.AppendLogsResponse\"\x04\xc8\xf3\x18\x02(\x01\x30\x01\x12R\n\x08ListLogs\x12\x1d.interlock.v1.ListLogsRequest\x1a\x1e.interlock.v1.ListLogsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12T\n\x08TailLogs\x12\x1d.interlock.v1.TailLogsRequest\x1a\x1e.interlock.v1.TailLogsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16interlock/v1/log.proto\x12\x0cinterlock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18interlock/v1/error.proto\x1a\x1binterlock/v1/flow_run.proto\x1a\x1ainterlock/v1/options.proto\"\xe2\x01\n\nLogColumns\x12\x10\n\x08messages\x18\x01 \x03(\t\x12-\n\tbase_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0ftime_offsets_us\x18\x03 \x03(\x12\x12\x0e\n\x06levels\x18\x04 \x03(\r\x12\x0f\n\x07loggers\x18\x05 \x03(\t\x12\x16\n\x0elogger_indexes\x18\x06 \x03(\r\x12\x14\n\x0ctask_run_ids\x18\x07 \x03(\t\x12\x18\n\x10task_run_indexes\x18\x08 \x03(\r\x12\x11\n\tcontinued\x18\t \x03(\r\"\x9e\x01\n\tLogRecord\x12\x0f\n\x07ordinal\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05level\x18\x03 \x01(\x05\x12\x0e\n\x06logger\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x13\n\x0btask_run_id\x18\x06 \x01(\t\x12\x11\n\tcontinued\x18\x07 \x01(\x08\"\x87\x01\n\x11\x41ppendLogsRequest\x12\x13\n\x0bproducer_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12)\n\x07records\x18\x04 \x01(\x0b\x32\x18.interlock.v1.LogColumns\x12\x12\n\nend_of_run\x18\x05 \x01(\x08\"Z\n\x12\x41ppendLogsResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x03\x12.\n\x07refused\x18\x02 \x03(\x0b\x32\x1d.interlock.v1.RefusedLogBatch\"I\n\x0fRefusedLogBatch\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.interlock.v1.ItemError\"S\n\x0bTextPattern\x12\x13\n\tsubstring\x18\x01 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x02 \x01(\tH\x00\x12\x13\n\x0bignore_case\x18\x03 \x01(\x08\x42\t\n\x07pattern\"\xc4\x01\n\tLogFilter\x12\x11\n\tmin_level\x18\x01 \x01(\x05\x12\x14\n\x0ctask_run_ids\x18\x02 \x03(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07loggers\x18\x05 \x03(\t\x12\'\n\x04text\x18\x06 \x01(\x0b\x32\x19.interlock.v1.TextPattern\"Y\n\x10WriteLogsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12)\n\x07records\x18\x03 \x01(\x0b\x32\x18.interlock.v1.LogColumns\"\x13\n\x11WriteLogsResponse\"\x85\x01\n\x0fListLogsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.interlock.v1.LogFilter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x12\n\ndescending\x18\x05 \x01(\x08\"U\n\x10ListLogsResponse\x12(\n\x07records\x18\x01 \x03(\x0b\x32\x17.interlock.v1.LogRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"`\n\x0fTailLogsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.interlock.v1.LogFilter\x12\x14\n\x0c\x66rom_ordinal\x18\x03 \x01(\x03\"v\n\x10TailLogsResponse\x12(\n\x07records\x18\x01 \x03(\x0b\x32\x17.interlock.v1.LogRecord\x12\x14\n\x0cnext_ordinal\x18\x02 \x01(\x03\x12\"\n\x03\x65nd\x18\x03 \x01(\x0e\x32\x15.interlock.v1.TailEnd\"\x82\x02\n\x11SearchLogsRequest\x12.\n\tflow_runs\x18\x01 \x01(\x0b\x32\x1b.interlock.v1.FlowRunFilter\x12\x0f\n\x07run_ids\x18\x02 \x03(\t\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.interlock.v1.LogFilter\x12\x16\n\x0e\x63ontext_before\x18\x04 \x01(\x05\x12\x15\n\rcontext_after\x18\x05 \x01(\x05\x12\x13\n\x0bmax_matches\x18\x06 \x01(\x05\x12\x13\n\x0bmax_scanned\x18\x07 \x01(\x03\x12\x14\n\x0coldest_first\x18\x08 \x01(\x08\x12\x14\n\x0cresume_token\x18\t \x01(\t\"]\n\x0e\x46oundLogRecord\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x17.interlock.v1.LogRecord\x12\x12\n\nis_context\x18\x03 \x01(\x08\"\xa1\x01\n\x12SearchLogsResponse\x12-\n\x07records\x18\x01 \x03(\x0b\x32\x1c.interlock.v1.FoundLogRecord\x12\x0f\n\x07scanned\x18\x02 \x01(\x03\x12\x0f\n\x07matches\x18\x03 \x01(\x03\x12\x14\n\x0cresume_token\x18\x04 \x01(\t\x12$\n\x03\x65nd\x18\x05 \x01(\x0e\x32\x17.interlock.v1.SearchEnd\"O\n\x11\x44\x65leteLogsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12*\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x12\x44\x65leteLogsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\x12\x15\n\rfirst_ordinal\x18\x02 \x01(\x03*l\n\x07TailEnd\x12\x18\n\x14TAIL_END_UNSPECIFIED\x10\x00\x12\x14\n\x10TAIL_END_DRAINED\x10\x01\x12\x13\n\x0fTAIL_END_SILENT\x10\x02\x12\x1c\n\x18TAIL_END_SERVER_DRAINING\x10\x03*\xa2\x01\n\tSearchEnd\x12\x1a\n\x16SEARCH_END_UNSPECIFIED\x10\x00\x12\x1b\n\x17SEARCH_END_ALL_SEARCHED\x10\x01\x12\x1d\n\x19SEARCH_END_ENOUGH_MATCHES\x10\x02\x12\x1d\n\x19SEARCH_END_ENOUGH_SCANNED\x10\x03\x12\x1e\n\x1aSEARCH_END_SERVER_DRAINING\x10\x04\x32\x9e\x04\n\nLogService\x12Y\n\nAppendLogs\x12\x1f.interlock.v1.AppendLogsRequest\x1a .interlock.v1.AppendLogsResponse\"\x04\xc8\xf3\x18\x02(\x01\x30\x01\x12U\n\tWriteLogs\x12\x1e.interlock.v1.WriteLogsRequest\x1a\x1f.interlock.v1.WriteLogsResponse\"\x07\x90\x02\x02\xc8\xf3\x18\x02\x12R\n\x08ListLogs\x12\x1d.interlock.v1.ListLogsRequest\x1a\x1e.interlock.v1.ListLogsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x12T\n\x08TailLogs\x12\x1d.interlock.v1.TailLogsRequest\x1a\x1e.interlock.v1.TailLogsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x30\x01\x12Z\n\nSearchLogs\x12\x1f.interlock.v1.SearchLogsRequest\x1a .interlock.v1.SearchLogsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x01\x30\x01\x12X\n\nDeleteLogs\x12\x1f.interlock.v1.DeleteLogsRequest\x1a .interlock.v1.DeleteLogsResponse\"\x07\x90\x02\x02\xc8\xf3\x18\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +37,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOGSERVICE'].methods_by_name['AppendLogs']._loaded_options = None
   _globals['_LOGSERVICE'].methods_by_name['AppendLogs']._serialized_options = b'\310\363\030\002'
+  _globals['_LOGSERVICE'].methods_by_name['WriteLogs']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['WriteLogs']._serialized_options = b'\220\002\002\310\363\030\002'
   _globals['_LOGSERVICE'].methods_by_name['ListLogs']._loaded_options = None
   _globals['_LOGSERVICE'].methods_by_name['ListLogs']._serialized_options = b'\220\002\001\310\363\030\001'
   _globals['_LOGSERVICE'].methods_by_name['TailLogs']._loaded_options = None
   _globals['_LOGSERVICE'].methods_by_name['TailLogs']._serialized_options = b'\220\002\001\310\363\030\001'
-  _globals['_TAILEND']._serialized_start=1404
-  _globals['_TAILEND']._serialized_end=1512
-  _globals['_LOGCOLUMNS']._serialized_start=128
-  _globals['_LOGCOLUMNS']._serialized_end=354
-  _globals['_LOGRECORD']._serialized_start=357
-  _globals['_LOGRECORD']._serialized_end=515
-  _globals['_APPENDLOGSREQUEST']._serialized_start=518
-  _globals['_APPENDLOGSREQUEST']._serialized_end=653
-  _globals['_APPENDLOGSRESPONSE']._serialized_start=655
-  _globals['_APPENDLOGSRESPONSE']._serialized_end=745
-  _globals['_REFUSEDLOGBATCH']._serialized_start=747
-  _globals['_REFUSEDLOGBATCH']._serialized_end=820
-  _globals['_LOGFILTER']._serialized_start=823
-  _globals['_LOGFILTER']._serialized_end=961
-  _globals['_LISTLOGSREQUEST']._serialized_start=964
-  _globals['_LISTLOGSREQUEST']._serialized_end=1097
-  _globals['_LISTLOGSRESPONSE']._serialized_start=1099
-  _globals['_LISTLOGSRESPONSE']._serialized_end=1184
-  _globals['_TAILLOGSREQUEST']._serialized_start=1186
-  _globals['_TAILLOGSREQUEST']._serialized_end=1282
-  _globals['_TAILLOGSRESPONSE']._serialized_start=1284
-  _globals['_TAILLOGSRESPONSE']._serialized_end=1402
-  _globals['_LOGSERVICE']._serialized_start=1515
-  _globals['_LOGSERVICE']._serialized_end=1788
+  _globals['_LOGSERVICE'].methods_by_name['SearchLogs']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['SearchLogs']._serialized_options = b'\220\002\001\310\363\030\001'
+  _globals['_LOGSERVICE'].methods_by_name['DeleteLogs']._loaded_options = None
+  _globals['_LOGSERVICE'].methods_by_name['DeleteLogs']._serialized_options = b'\220\002\002\310\363\030\003'
+  _globals['_TAILEND']._serialized_start=2351
+  _globals['_TAILEND']._serialized_end=2459
+  _globals['_SEARCHEND']._serialized_start=2462
+  _globals['_SEARCHEND']._serialized_end=2624
+  _globals['_LOGCOLUMNS']._serialized_start=157
+  _globals['_LOGCOLUMNS']._serialized_end=383
+  _globals['_LOGRECORD']._serialized_start=386
+  _globals['_LOGRECORD']._serialized_end=544
+  _globals['_APPENDLOGSREQUEST']._serialized_start=547
+  _globals['_APPENDLOGSREQUEST']._serialized_end=682
+  _globals['_APPENDLOGSRESPONSE']._serialized_start=684
+  _globals['_APPENDLOGSRESPONSE']._serialized_end=774
+  _globals['_REFUSEDLOGBATCH']._serialized_start=776
+  _globals['_REFUSEDLOGBATCH']._serialized_end=849
+  _globals['_TEXTPATTERN']._serialized_start=851
+  _globals['_TEXTPATTERN']._serialized_end=934
+  _globals['_LOGFILTER']._serialized_start=937
+  _globals['_LOGFILTER']._serialized_end=1133
+  _globals['_WRITELOGSREQUEST']._serialized_start=1135
+  _globals['_WRITELOGSREQUEST']._serialized_end=1224
+  _globals['_WRITELOGSRESPONSE']._serialized_start=1226
+  _globals['_WRITELOGSRESPONSE']._serialized_end=1245
+  _globals['_LISTLOGSREQUEST']._serialized_start=1248
+  _globals['_LISTLOGSREQUEST']._serialized_end=1381
+  _globals['_LISTLOGSRESPONSE']._serialized_start=1383
+  _globals['_LISTLOGSRESPONSE']._serialized_end=1468
+  _globals['_TAILLOGSREQUEST']._serialized_start=1470
+  _globals['_TAILLOGSREQUEST']._serialized_end=1566
+  _globals['_TAILLOGSRESPONSE']._serialized_start=1568
+  _globals['_TAILLOGSRESPONSE']._serialized_end=1686
+  _globals['_SEARCHLOGSREQUEST']._serialized_start=1689
+  _globals['_SEARCHLOGSREQUEST']._serialized_end=1947
+  _globals['_FOUNDLOGRECORD']._serialized_start=1949
+  _globals['_FOUNDLOGRECORD']._serialized_end=2042
+  _globals['_SEARCHLOGSRESPONSE']._serialized_start=2045
+  _globals['_SEARCHLOGSRESPONSE']._serialized_end=2206
+  _globals['_DELETELOGSREQUEST']._serialized_start=2208
+  _globals['_DELETELOGSREQUEST']._serialized_end=2287
+  _globals['_DELETELOGSRESPONSE']._serialized_start=2289
+  _globals['_DELETELOGSRESPONSE']._serialized_end=2349
+  _globals['_LOGSERVICE']._serialized_start=2627
+  _globals['_LOGSERVICE']._serialized_end=3169
 # @@protoc_insertion_point(module_scope)

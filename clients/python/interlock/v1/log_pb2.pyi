@@ -11,6 +11,7 @@ import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import interlock.v1.error_pb2
+import interlock.v1.flow_run_pb2
 import sys
 import typing
 
@@ -48,6 +49,38 @@ TAIL_END_SILENT: TailEnd.ValueType  # 2
 TAIL_END_SERVER_DRAINING: TailEnd.ValueType  # 3
 """The server is going away: tail again, from `next_ordinal`."""
 Global___TailEnd: typing_extensions.TypeAlias = TailEnd
+
+class _SearchEnd:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SearchEndEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SearchEnd.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SEARCH_END_UNSPECIFIED: _SearchEnd.ValueType  # 0
+    """It has not."""
+    SEARCH_END_ALL_SEARCHED: _SearchEnd.ValueType  # 1
+    """All was searched."""
+    SEARCH_END_ENOUGH_MATCHES: _SearchEnd.ValueType  # 2
+    """There were `max_matches` matches."""
+    SEARCH_END_ENOUGH_SCANNED: _SearchEnd.ValueType  # 3
+    """`max_scanned` records were looked at."""
+    SEARCH_END_SERVER_DRAINING: _SearchEnd.ValueType  # 4
+    """The server is going away: search again with `resume_token`."""
+
+class SearchEnd(_SearchEnd, metaclass=_SearchEndEnumTypeWrapper):
+    """Why a search has ended."""
+
+SEARCH_END_UNSPECIFIED: SearchEnd.ValueType  # 0
+"""It has not."""
+SEARCH_END_ALL_SEARCHED: SearchEnd.ValueType  # 1
+"""All was searched."""
+SEARCH_END_ENOUGH_MATCHES: SearchEnd.ValueType  # 2
+"""There were `max_matches` matches."""
+SEARCH_END_ENOUGH_SCANNED: SearchEnd.ValueType  # 3
+"""`max_scanned` records were looked at."""
+SEARCH_END_SERVER_DRAINING: SearchEnd.ValueType  # 4
+"""The server is going away: search again with `resume_token`."""
+Global___SearchEnd: typing_extensions.TypeAlias = SearchEnd
 
 @typing.final
 class LogColumns(google.protobuf.message.Message):
@@ -267,6 +300,39 @@ class RefusedLogBatch(google.protobuf.message.Message):
 Global___RefusedLogBatch: typing_extensions.TypeAlias = RefusedLogBatch
 
 @typing.final
+class TextPattern(google.protobuf.message.Message):
+    """Text to find in the messages of records. Each record is looked at by itself, also where a long
+    message was split.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBSTRING_FIELD_NUMBER: builtins.int
+    REGEX_FIELD_NUMBER: builtins.int
+    IGNORE_CASE_FIELD_NUMBER: builtins.int
+    substring: builtins.str
+    """This text, as it stands."""
+    regex: builtins.str
+    """What this regular expression matches, anywhere in the message, in the syntax of RE2: no
+    look-around and no back-references, and time that grows with the text only. `^` and `$` match
+    at the ends of the message's lines.
+    """
+    ignore_case: builtins.bool
+    """Whether capitals and small letters are the same."""
+    def __init__(
+        self,
+        *,
+        substring: builtins.str = ...,
+        regex: builtins.str = ...,
+        ignore_case: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["pattern", b"pattern", "regex", b"regex", "substring", b"substring"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ignore_case", b"ignore_case", "pattern", b"pattern", "regex", b"regex", "substring", b"substring"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["pattern", b"pattern"]) -> typing.Literal["substring", "regex"] | None: ...
+
+Global___TextPattern: typing_extensions.TypeAlias = TextPattern
+
+@typing.final
 class LogFilter(google.protobuf.message.Message):
     """Which records of a log: those that meet every condition given."""
 
@@ -276,6 +342,8 @@ class LogFilter(google.protobuf.message.Message):
     TASK_RUN_IDS_FIELD_NUMBER: builtins.int
     SINCE_FIELD_NUMBER: builtins.int
     UNTIL_FIELD_NUMBER: builtins.int
+    LOGGERS_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
     min_level: builtins.int
     """Of at least this level; 0: any."""
     @property
@@ -290,6 +358,16 @@ class LogFilter(google.protobuf.message.Message):
     def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Made before this time."""
 
+    @property
+    def loggers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of any of these loggers, or of their children: `job` is met by `job` and by `job.step`, not by
+        `jobs`.
+        """
+
+    @property
+    def text(self) -> Global___TextPattern:
+        """With this text in the message."""
+
     def __init__(
         self,
         *,
@@ -297,11 +375,54 @@ class LogFilter(google.protobuf.message.Message):
         task_run_ids: collections.abc.Iterable[builtins.str] | None = ...,
         since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        loggers: collections.abc.Iterable[builtins.str] | None = ...,
+        text: Global___TextPattern | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["since", b"since", "until", b"until"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["min_level", b"min_level", "since", b"since", "task_run_ids", b"task_run_ids", "until", b"until"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since", "text", b"text", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["loggers", b"loggers", "min_level", b"min_level", "since", b"since", "task_run_ids", b"task_run_ids", "text", b"text", "until", b"until"]) -> None: ...
 
 Global___LogFilter: typing_extensions.TypeAlias = LogFilter
+
+@typing.final
+class WriteLogsRequest(google.protobuf.message.Message):
+    """Asks to write records."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """A UUID of the caller's making, another one for each call. Required."""
+    run_id: builtins.str
+    """The run whose log it is: a flow run, or a task run that is part of none. Required."""
+    @property
+    def records(self) -> Global___LogColumns:
+        """The records. Required."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        run_id: builtins.str = ...,
+        records: Global___LogColumns | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["records", b"records"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "records", b"records", "run_id", b"run_id"]) -> None: ...
+
+Global___WriteLogsRequest: typing_extensions.TypeAlias = WriteLogsRequest
+
+@typing.final
+class WriteLogsResponse(google.protobuf.message.Message):
+    """The records are durable."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___WriteLogsResponse: typing_extensions.TypeAlias = WriteLogsResponse
 
 @typing.final
 class ListLogsRequest(google.protobuf.message.Message):
@@ -420,3 +541,176 @@ class TailLogsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["end", b"end", "next_ordinal", b"next_ordinal", "records", b"records"]) -> None: ...
 
 Global___TailLogsResponse: typing_extensions.TypeAlias = TailLogsResponse
+
+@typing.final
+class SearchLogsRequest(google.protobuf.message.Message):
+    """Asks for records in the logs of many runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FLOW_RUNS_FIELD_NUMBER: builtins.int
+    RUN_IDS_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    CONTEXT_BEFORE_FIELD_NUMBER: builtins.int
+    CONTEXT_AFTER_FIELD_NUMBER: builtins.int
+    MAX_MATCHES_FIELD_NUMBER: builtins.int
+    MAX_SCANNED_FIELD_NUMBER: builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    context_before: builtins.int
+    """How many records of the same log are sent before each match, whatever they are; at most 100."""
+    context_after: builtins.int
+    """How many are sent after each match; at most 100."""
+    max_matches: builtins.int
+    """After how many matches the search ends; 0: 1,000; at most 100,000."""
+    max_scanned: builtins.int
+    """After about how many records that were looked at the search ends; 0: 50,000,000."""
+    oldest_first: builtins.bool
+    """The oldest runs first."""
+    resume_token: builtins.str
+    """Where to go on: a token of an earlier answer to the same request, whose limits may differ."""
+    @property
+    def flow_runs(self) -> interlock.v1.flow_run_pb2.FlowRunFilter:
+        """Only the logs of flow runs that meet this; unset, with no `run_ids` either: all logs."""
+
+    @property
+    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only the logs of these runs: flow runs, or task runs that are part of none. Not together with
+        `flow_runs`.
+        """
+
+    @property
+    def filter(self) -> Global___LogFilter:
+        """Which records; unset: all."""
+
+    def __init__(
+        self,
+        *,
+        flow_runs: interlock.v1.flow_run_pb2.FlowRunFilter | None = ...,
+        run_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        filter: Global___LogFilter | None = ...,
+        context_before: builtins.int = ...,
+        context_after: builtins.int = ...,
+        max_matches: builtins.int = ...,
+        max_scanned: builtins.int = ...,
+        oldest_first: builtins.bool = ...,
+        resume_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter", "flow_runs", b"flow_runs"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["context_after", b"context_after", "context_before", b"context_before", "filter", b"filter", "flow_runs", b"flow_runs", "max_matches", b"max_matches", "max_scanned", b"max_scanned", "oldest_first", b"oldest_first", "resume_token", b"resume_token", "run_ids", b"run_ids"]) -> None: ...
+
+Global___SearchLogsRequest: typing_extensions.TypeAlias = SearchLogsRequest
+
+@typing.final
+class FoundLogRecord(google.protobuf.message.Message):
+    """A record that a search found."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    RECORD_FIELD_NUMBER: builtins.int
+    IS_CONTEXT_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """The run whose log it is in."""
+    is_context: builtins.bool
+    """Whether it is here only because it is near a match."""
+    @property
+    def record(self) -> Global___LogRecord:
+        """The record."""
+
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        record: Global___LogRecord | None = ...,
+        is_context: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["record", b"record"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["is_context", b"is_context", "record", b"record", "run_id", b"run_id"]) -> None: ...
+
+Global___FoundLogRecord: typing_extensions.TypeAlias = FoundLogRecord
+
+@typing.final
+class SearchLogsResponse(google.protobuf.message.Message):
+    """What a search has found."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: builtins.int
+    SCANNED_FIELD_NUMBER: builtins.int
+    MATCHES_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    scanned: builtins.int
+    """How many records were looked at so far, in this call."""
+    matches: builtins.int
+    """How many of them match."""
+    resume_token: builtins.str
+    """Where to go on behind what was sent so far; empty when all was searched."""
+    end: Global___SearchEnd.ValueType
+    """Set in the last message only."""
+    @property
+    def records(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FoundLogRecord]:
+        """The records found, in the order of the search; each once, also where it is near two matches."""
+
+    def __init__(
+        self,
+        *,
+        records: collections.abc.Iterable[Global___FoundLogRecord] | None = ...,
+        scanned: builtins.int = ...,
+        matches: builtins.int = ...,
+        resume_token: builtins.str = ...,
+        end: Global___SearchEnd.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "matches", b"matches", "records", b"records", "resume_token", b"resume_token", "scanned", b"scanned"]) -> None: ...
+
+Global___SearchLogsResponse: typing_extensions.TypeAlias = SearchLogsResponse
+
+@typing.final
+class DeleteLogsRequest(google.protobuf.message.Message):
+    """Asks to delete a log."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    BEFORE_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """The run whose log it is: a flow run, or a task run that is part of none. Required."""
+    @property
+    def before(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Only the part that reached the service before this time, as far as it is stored apart from what
+        came later: some thousand records of before may stay, none from after it are deleted. Unset: all.
+        """
+
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        before: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["before", b"before"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["before", b"before", "run_id", b"run_id"]) -> None: ...
+
+Global___DeleteLogsRequest: typing_extensions.TypeAlias = DeleteLogsRequest
+
+@typing.final
+class DeleteLogsResponse(google.protobuf.message.Message):
+    """What was deleted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DELETED_FIELD_NUMBER: builtins.int
+    FIRST_ORDINAL_FIELD_NUMBER: builtins.int
+    deleted: builtins.int
+    """How many records."""
+    first_ordinal: builtins.int
+    """The ordinal of the oldest record that is left, or of the next one to come."""
+    def __init__(
+        self,
+        *,
+        deleted: builtins.int = ...,
+        first_ordinal: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deleted", b"deleted", "first_ordinal", b"first_ordinal"]) -> None: ...
+
+Global___DeleteLogsResponse: typing_extensions.TypeAlias = DeleteLogsResponse

@@ -30,7 +30,8 @@ class LogServiceStub(object):
 
     Each flow run has one log, which holds the lines of its task runs too; a task run that is part of
     no flow run has one of its own. In its log every record has an ordinal, from 0 on and without
-    gaps: the order of reading, and the place at which to go on.
+    gaps: the order of reading, and the place at which to go on. The oldest records may be deleted;
+    those that stay keep their ordinals.
     """
 
     def __init__(self, channel):
@@ -44,6 +45,11 @@ class LogServiceStub(object):
                 request_serializer=interlock_dot_v1_dot_log__pb2.AppendLogsRequest.SerializeToString,
                 response_deserializer=interlock_dot_v1_dot_log__pb2.AppendLogsResponse.FromString,
                 _registered_method=True)
+        self.WriteLogs = channel.unary_unary(
+                '/interlock.v1.LogService/WriteLogs',
+                request_serializer=interlock_dot_v1_dot_log__pb2.WriteLogsRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_log__pb2.WriteLogsResponse.FromString,
+                _registered_method=True)
         self.ListLogs = channel.unary_unary(
                 '/interlock.v1.LogService/ListLogs',
                 request_serializer=interlock_dot_v1_dot_log__pb2.ListLogsRequest.SerializeToString,
@@ -54,6 +60,16 @@ class LogServiceStub(object):
                 request_serializer=interlock_dot_v1_dot_log__pb2.TailLogsRequest.SerializeToString,
                 response_deserializer=interlock_dot_v1_dot_log__pb2.TailLogsResponse.FromString,
                 _registered_method=True)
+        self.SearchLogs = channel.unary_stream(
+                '/interlock.v1.LogService/SearchLogs',
+                request_serializer=interlock_dot_v1_dot_log__pb2.SearchLogsRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_log__pb2.SearchLogsResponse.FromString,
+                _registered_method=True)
+        self.DeleteLogs = channel.unary_unary(
+                '/interlock.v1.LogService/DeleteLogs',
+                request_serializer=interlock_dot_v1_dot_log__pb2.DeleteLogsRequest.SerializeToString,
+                response_deserializer=interlock_dot_v1_dot_log__pb2.DeleteLogsResponse.FromString,
+                _registered_method=True)
 
 
 class LogServiceServicer(object):
@@ -61,7 +77,8 @@ class LogServiceServicer(object):
 
     Each flow run has one log, which holds the lines of its task runs too; a task run that is part of
     no flow run has one of its own. In its log every record has an ordinal, from 0 on and without
-    gaps: the order of reading, and the place at which to go on.
+    gaps: the order of reading, and the place at which to go on. The oldest records may be deleted;
+    those that stay keep their ordinals.
     """
 
     def AppendLogs(self, request_iterator, context):
@@ -78,6 +95,17 @@ class LogServiceServicer(object):
         Errors: INVALID_ARGUMENT `BATCH_OUT_OF_ORDER` for a number that is not one more than that of the
         batch before it in the stream; UNAVAILABLE while the database is away, or when the server goes
         away: connect again and go on behind the number told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteLogs(self, request, context):
+        """Writes records of one run in one call: for those who have a few, now and then. They are durable
+        when it answers. AppendLogs is far cheaper for many.
+
+        Sent again with the same id it writes nothing. Errors: NOT_FOUND `RUN_NOT_FOUND`;
+        ALREADY_EXISTS `ID_REUSED` where the id was that of other records.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +132,30 @@ class LogServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchLogs(self, request, context):
+        """Searches the logs of many runs: run by run, the youngest first, each log from its beginning on.
+
+        What can not match by its run, time or level is not read. Matches are sent as they are found,
+        and now and then a message without any, which tells how far it has come. The last message tells
+        why the search has ended; one that has not come to the end goes on from its `resume_token`.
+        Records that come to a log while it is searched may be found or not.
+
+        Errors: INVALID_ARGUMENT, also for a pattern that can not be read, and for a resume token of
+        another search.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteLogs(self, request, context):
+        """Deletes a log, or its oldest part. What comes to it later goes on with the next ordinal.
+
+        Errors: NOT_FOUND `RUN_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +163,11 @@ def add_LogServiceServicer_to_server(servicer, server):
                     servicer.AppendLogs,
                     request_deserializer=interlock_dot_v1_dot_log__pb2.AppendLogsRequest.FromString,
                     response_serializer=interlock_dot_v1_dot_log__pb2.AppendLogsResponse.SerializeToString,
+            ),
+            'WriteLogs': grpc.unary_unary_rpc_method_handler(
+                    servicer.WriteLogs,
+                    request_deserializer=interlock_dot_v1_dot_log__pb2.WriteLogsRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_log__pb2.WriteLogsResponse.SerializeToString,
             ),
             'ListLogs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLogs,
@@ -121,6 +178,16 @@ def add_LogServiceServicer_to_server(servicer, server):
                     servicer.TailLogs,
                     request_deserializer=interlock_dot_v1_dot_log__pb2.TailLogsRequest.FromString,
                     response_serializer=interlock_dot_v1_dot_log__pb2.TailLogsResponse.SerializeToString,
+            ),
+            'SearchLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.SearchLogs,
+                    request_deserializer=interlock_dot_v1_dot_log__pb2.SearchLogsRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_log__pb2.SearchLogsResponse.SerializeToString,
+            ),
+            'DeleteLogs': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteLogs,
+                    request_deserializer=interlock_dot_v1_dot_log__pb2.DeleteLogsRequest.FromString,
+                    response_serializer=interlock_dot_v1_dot_log__pb2.DeleteLogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,7 +202,8 @@ class LogService(object):
 
     Each flow run has one log, which holds the lines of its task runs too; a task run that is part of
     no flow run has one of its own. In its log every record has an ordinal, from 0 on and without
-    gaps: the order of reading, and the place at which to go on.
+    gaps: the order of reading, and the place at which to go on. The oldest records may be deleted;
+    those that stay keep their ordinals.
     """
 
     @staticmethod
@@ -155,6 +223,33 @@ class LogService(object):
             '/interlock.v1.LogService/AppendLogs',
             interlock_dot_v1_dot_log__pb2.AppendLogsRequest.SerializeToString,
             interlock_dot_v1_dot_log__pb2.AppendLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.LogService/WriteLogs',
+            interlock_dot_v1_dot_log__pb2.WriteLogsRequest.SerializeToString,
+            interlock_dot_v1_dot_log__pb2.WriteLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -209,6 +304,60 @@ class LogService(object):
             '/interlock.v1.LogService/TailLogs',
             interlock_dot_v1_dot_log__pb2.TailLogsRequest.SerializeToString,
             interlock_dot_v1_dot_log__pb2.TailLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/interlock.v1.LogService/SearchLogs',
+            interlock_dot_v1_dot_log__pb2.SearchLogsRequest.SerializeToString,
+            interlock_dot_v1_dot_log__pb2.SearchLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interlock.v1.LogService/DeleteLogs',
+            interlock_dot_v1_dot_log__pb2.DeleteLogsRequest.SerializeToString,
+            interlock_dot_v1_dot_log__pb2.DeleteLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

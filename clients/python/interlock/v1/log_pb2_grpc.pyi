@@ -41,6 +41,22 @@ _LogServiceAppendLogsType = typing_extensions.TypeVar(
     ],
 )
 
+_LogServiceWriteLogsType = typing_extensions.TypeVar(
+    '_LogServiceWriteLogsType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.log_pb2.WriteLogsRequest,
+        interlock.v1.log_pb2.WriteLogsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.log_pb2.WriteLogsRequest,
+        interlock.v1.log_pb2.WriteLogsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.log_pb2.WriteLogsRequest,
+        interlock.v1.log_pb2.WriteLogsResponse,
+    ],
+)
+
 _LogServiceListLogsType = typing_extensions.TypeVar(
     '_LogServiceListLogsType',
     grpc.UnaryUnaryMultiCallable[
@@ -73,12 +89,45 @@ _LogServiceTailLogsType = typing_extensions.TypeVar(
     ],
 )
 
-class LogServiceStub(typing.Generic[_LogServiceAppendLogsType, _LogServiceListLogsType, _LogServiceTailLogsType]):
+_LogServiceSearchLogsType = typing_extensions.TypeVar(
+    '_LogServiceSearchLogsType',
+    grpc.UnaryStreamMultiCallable[
+        interlock.v1.log_pb2.SearchLogsRequest,
+        interlock.v1.log_pb2.SearchLogsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        interlock.v1.log_pb2.SearchLogsRequest,
+        interlock.v1.log_pb2.SearchLogsResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        interlock.v1.log_pb2.SearchLogsRequest,
+        interlock.v1.log_pb2.SearchLogsResponse,
+    ],
+)
+
+_LogServiceDeleteLogsType = typing_extensions.TypeVar(
+    '_LogServiceDeleteLogsType',
+    grpc.UnaryUnaryMultiCallable[
+        interlock.v1.log_pb2.DeleteLogsRequest,
+        interlock.v1.log_pb2.DeleteLogsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.log_pb2.DeleteLogsRequest,
+        interlock.v1.log_pb2.DeleteLogsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        interlock.v1.log_pb2.DeleteLogsRequest,
+        interlock.v1.log_pb2.DeleteLogsResponse,
+    ],
+)
+
+class LogServiceStub(typing.Generic[_LogServiceAppendLogsType, _LogServiceWriteLogsType, _LogServiceListLogsType, _LogServiceTailLogsType, _LogServiceSearchLogsType, _LogServiceDeleteLogsType]):
     """Takes in, keeps and shows the logs of runs.
 
     Each flow run has one log, which holds the lines of its task runs too; a task run that is part of
     no flow run has one of its own. In its log every record has an ordinal, from 0 on and without
-    gaps: the order of reading, and the place at which to go on.
+    gaps: the order of reading, and the place at which to go on. The oldest records may be deleted;
+    those that stay keep their ordinals.
     """
 
     @typing.overload
@@ -88,12 +137,24 @@ class LogServiceStub(typing.Generic[_LogServiceAppendLogsType, _LogServiceListLo
             interlock.v1.log_pb2.AppendLogsResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            interlock.v1.log_pb2.WriteLogsRequest,
+            interlock.v1.log_pb2.WriteLogsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             interlock.v1.log_pb2.ListLogsRequest,
             interlock.v1.log_pb2.ListLogsResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             interlock.v1.log_pb2.TailLogsRequest,
             interlock.v1.log_pb2.TailLogsResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            interlock.v1.log_pb2.SearchLogsRequest,
+            interlock.v1.log_pb2.SearchLogsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            interlock.v1.log_pb2.DeleteLogsRequest,
+            interlock.v1.log_pb2.DeleteLogsResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -104,12 +165,24 @@ class LogServiceStub(typing.Generic[_LogServiceAppendLogsType, _LogServiceListLo
             interlock.v1.log_pb2.AppendLogsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.log_pb2.WriteLogsRequest,
+            interlock.v1.log_pb2.WriteLogsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             interlock.v1.log_pb2.ListLogsRequest,
             interlock.v1.log_pb2.ListLogsResponse,
         ],
         grpc.aio.UnaryStreamMultiCallable[
             interlock.v1.log_pb2.TailLogsRequest,
             interlock.v1.log_pb2.TailLogsResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            interlock.v1.log_pb2.SearchLogsRequest,
+            interlock.v1.log_pb2.SearchLogsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            interlock.v1.log_pb2.DeleteLogsRequest,
+            interlock.v1.log_pb2.DeleteLogsResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -129,6 +202,14 @@ class LogServiceStub(typing.Generic[_LogServiceAppendLogsType, _LogServiceListLo
     away: connect again and go on behind the number told.
     """
 
+    WriteLogs: _LogServiceWriteLogsType
+    """Writes records of one run in one call: for those who have a few, now and then. They are durable
+    when it answers. AppendLogs is far cheaper for many.
+
+    Sent again with the same id it writes nothing. Errors: NOT_FOUND `RUN_NOT_FOUND`;
+    ALREADY_EXISTS `ID_REUSED` where the id was that of other records.
+    """
+
     ListLogs: _LogServiceListLogsType
     """Lists the records of one log, a page at a time.
 
@@ -144,10 +225,32 @@ class LogServiceStub(typing.Generic[_LogServiceAppendLogsType, _LogServiceListLo
     when the run is deleted meanwhile.
     """
 
+    SearchLogs: _LogServiceSearchLogsType
+    """Searches the logs of many runs: run by run, the youngest first, each log from its beginning on.
+
+    What can not match by its run, time or level is not read. Matches are sent as they are found,
+    and now and then a message without any, which tells how far it has come. The last message tells
+    why the search has ended; one that has not come to the end goes on from its `resume_token`.
+    Records that come to a log while it is searched may be found or not.
+
+    Errors: INVALID_ARGUMENT, also for a pattern that can not be read, and for a resume token of
+    another search.
+    """
+
+    DeleteLogs: _LogServiceDeleteLogsType
+    """Deletes a log, or its oldest part. What comes to it later goes on with the next ordinal.
+
+    Errors: NOT_FOUND `RUN_NOT_FOUND`.
+    """
+
 LogServiceAsyncStub: typing_extensions.TypeAlias = LogServiceStub[
     grpc.aio.StreamStreamMultiCallable[
         interlock.v1.log_pb2.AppendLogsRequest,
         interlock.v1.log_pb2.AppendLogsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.log_pb2.WriteLogsRequest,
+        interlock.v1.log_pb2.WriteLogsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         interlock.v1.log_pb2.ListLogsRequest,
@@ -157,6 +260,14 @@ LogServiceAsyncStub: typing_extensions.TypeAlias = LogServiceStub[
         interlock.v1.log_pb2.TailLogsRequest,
         interlock.v1.log_pb2.TailLogsResponse,
     ],
+    grpc.aio.UnaryStreamMultiCallable[
+        interlock.v1.log_pb2.SearchLogsRequest,
+        interlock.v1.log_pb2.SearchLogsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        interlock.v1.log_pb2.DeleteLogsRequest,
+        interlock.v1.log_pb2.DeleteLogsResponse,
+    ],
 ]
 
 class LogServiceServicer(metaclass=abc.ABCMeta):
@@ -164,7 +275,8 @@ class LogServiceServicer(metaclass=abc.ABCMeta):
 
     Each flow run has one log, which holds the lines of its task runs too; a task run that is part of
     no flow run has one of its own. In its log every record has an ordinal, from 0 on and without
-    gaps: the order of reading, and the place at which to go on.
+    gaps: the order of reading, and the place at which to go on. The oldest records may be deleted;
+    those that stay keep their ordinals.
     """
 
     @abc.abstractmethod
@@ -186,6 +298,19 @@ class LogServiceServicer(metaclass=abc.ABCMeta):
         Errors: INVALID_ARGUMENT `BATCH_OUT_OF_ORDER` for a number that is not one more than that of the
         batch before it in the stream; UNAVAILABLE while the database is away, or when the server goes
         away: connect again and go on behind the number told.
+        """
+
+    @abc.abstractmethod
+    def WriteLogs(
+        self,
+        request: interlock.v1.log_pb2.WriteLogsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.log_pb2.WriteLogsResponse, collections.abc.Awaitable[interlock.v1.log_pb2.WriteLogsResponse]]:
+        """Writes records of one run in one call: for those who have a few, now and then. They are durable
+        when it answers. AppendLogs is far cheaper for many.
+
+        Sent again with the same id it writes nothing. Errors: NOT_FOUND `RUN_NOT_FOUND`;
+        ALREADY_EXISTS `ID_REUSED` where the id was that of other records.
         """
 
     @abc.abstractmethod
@@ -211,6 +336,34 @@ class LogServiceServicer(metaclass=abc.ABCMeta):
         silent for `Limits.log_drain_silence`; the last message tells which of the two it was. A broken
         tail goes on from the ordinal after the last one seen. Errors: NOT_FOUND `RUN_NOT_FOUND`, also
         when the run is deleted meanwhile.
+        """
+
+    @abc.abstractmethod
+    def SearchLogs(
+        self,
+        request: interlock.v1.log_pb2.SearchLogsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[interlock.v1.log_pb2.SearchLogsResponse], collections.abc.AsyncIterator[interlock.v1.log_pb2.SearchLogsResponse]]:
+        """Searches the logs of many runs: run by run, the youngest first, each log from its beginning on.
+
+        What can not match by its run, time or level is not read. Matches are sent as they are found,
+        and now and then a message without any, which tells how far it has come. The last message tells
+        why the search has ended; one that has not come to the end goes on from its `resume_token`.
+        Records that come to a log while it is searched may be found or not.
+
+        Errors: INVALID_ARGUMENT, also for a pattern that can not be read, and for a resume token of
+        another search.
+        """
+
+    @abc.abstractmethod
+    def DeleteLogs(
+        self,
+        request: interlock.v1.log_pb2.DeleteLogsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[interlock.v1.log_pb2.DeleteLogsResponse, collections.abc.Awaitable[interlock.v1.log_pb2.DeleteLogsResponse]]:
+        """Deletes a log, or its oldest part. What comes to it later goes on with the next ordinal.
+
+        Errors: NOT_FOUND `RUN_NOT_FOUND`.
         """
 
 def add_LogServiceServicer_to_server(servicer: LogServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

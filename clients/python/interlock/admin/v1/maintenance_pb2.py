@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from interlock.v1 import options_pb2 as interlock_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$interlock/admin/v1/maintenance.proto\x12\x12interlock.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ainterlock/v1/options.proto\"0\n\rBackupRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\toverwrite\x18\x02 \x01(\x08\"\x7f\n\x0e\x42\x61\x63kupResponse\x12.\n\x05stage\x18\x01 \x01(\x0e\x32\x1f.interlock.admin.v1.BackupStage\x12\x14\n\x0cpages_copied\x18\x02 \x01(\x03\x12\x13\n\x0bpages_total\x18\x03 \x01(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\"\x0f\n\rVacuumRequest\"v\n\x0eVacuumResponse\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x12\n\nsteps_done\x18\x02 \x01(\x05\x12\x13\n\x0bsteps_total\x18\x03 \x01(\x05\x12\x19\n\x11size_before_bytes\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\"\x0e\n\x0c\x43heckRequest\"4\n\x0c\x43heckFinding\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x8a\x01\n\rCheckResponse\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x10\n\x08\x65xamined\x18\x02 \x01(\x03\x12\x32\n\x08\x66indings\x18\x03 \x03(\x0b\x32 .interlock.admin.v1.CheckFinding\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\x12\x16\n\x0e\x66indings_total\x18\x05 \x01(\x03\"N\n\x0cPruneRequest\x12-\n\nolder_than\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"[\n\x0bPruneCounts\x12\x11\n\tflow_runs\x18\x01 \x01(\x03\x12\x11\n\ttask_runs\x18\x02 \x01(\x03\x12\x12\n\nlog_chunks\x18\x03 \x01(\x03\x12\x12\n\ntombstones\x18\x04 \x01(\x03\"q\n\rPruneResponse\x12\x30\n\x07\x64\x65leted\x18\x01 \x01(\x0b\x32\x1f.interlock.admin.v1.PruneCounts\x12.\n\x05total\x18\x02 \x01(\x0b\x32\x1f.interlock.admin.v1.PruneCounts\"\x12\n\x10ListLoopsRequest\"\xc9\x01\n\x04Loop\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tlook_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05looks\x18\x04 \x01(\x03\x12-\n\tdone_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x64one\x18\x06 \x01(\x03\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"M\n\x11ListLoopsResponse\x12\'\n\x05loops\x18\x01 \x03(\x0b\x32\x18.interlock.admin.v1.Loop\x12\x0f\n\x07running\x18\x02 \x01(\x08*x\n\x0b\x42\x61\x63kupStage\x12\x1c\n\x18\x42\x41\x43KUP_STAGE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42\x41\x43KUP_STAGE_COPYING\x10\x01\x12\x1a\n\x16\x42\x41\x43KUP_STAGE_VERIFYING\x10\x02\x12\x15\n\x11\x42\x41\x43KUP_STAGE_DONE\x10\x03\x32\xd5\x03\n\x12MaintenanceService\x12W\n\x06\x42\x61\x63kup\x12!.interlock.admin.v1.BackupRequest\x1a\".interlock.admin.v1.BackupResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12W\n\x06Vacuum\x12!.interlock.admin.v1.VacuumRequest\x1a\".interlock.admin.v1.VacuumResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12T\n\x05\x43heck\x12 .interlock.admin.v1.CheckRequest\x1a!.interlock.admin.v1.CheckResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12T\n\x05Prune\x12 .interlock.admin.v1.PruneRequest\x1a!.interlock.admin.v1.PruneResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12\x61\n\tListLoops\x12$.interlock.admin.v1.ListLoopsRequest\x1a%.interlock.admin.v1.ListLoopsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$interlock/admin/v1/maintenance.proto\x12\x12interlock.admin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ainterlock/v1/options.proto\"0\n\rBackupRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\toverwrite\x18\x02 \x01(\x08\"\x7f\n\x0e\x42\x61\x63kupResponse\x12.\n\x05stage\x18\x01 \x01(\x0e\x32\x1f.interlock.admin.v1.BackupStage\x12\x14\n\x0cpages_copied\x18\x02 \x01(\x03\x12\x13\n\x0bpages_total\x18\x03 \x01(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\"\x0f\n\rVacuumRequest\"v\n\x0eVacuumResponse\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x12\n\nsteps_done\x18\x02 \x01(\x05\x12\x13\n\x0bsteps_total\x18\x03 \x01(\x05\x12\x19\n\x11size_before_bytes\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\"\x0e\n\x0c\x43heckRequest\"4\n\x0c\x43heckFinding\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x8a\x01\n\rCheckResponse\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x10\n\x08\x65xamined\x18\x02 \x01(\x03\x12\x32\n\x08\x66indings\x18\x03 \x03(\x0b\x32 .interlock.admin.v1.CheckFinding\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\x12\x16\n\x0e\x66indings_total\x18\x05 \x01(\x03\"\x82\x01\n\x0cPruneRequest\x12-\n\nolder_than\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x32\n\x0flogs_older_than\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"[\n\x0bPruneCounts\x12\x11\n\tflow_runs\x18\x01 \x01(\x03\x12\x11\n\ttask_runs\x18\x02 \x01(\x03\x12\x12\n\nlog_chunks\x18\x03 \x01(\x03\x12\x12\n\ntombstones\x18\x04 \x01(\x03\"q\n\rPruneResponse\x12\x30\n\x07\x64\x65leted\x18\x01 \x01(\x0b\x32\x1f.interlock.admin.v1.PruneCounts\x12.\n\x05total\x18\x02 \x01(\x0b\x32\x1f.interlock.admin.v1.PruneCounts\"\x12\n\x10ListLoopsRequest\"\xc9\x01\n\x04Loop\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tlook_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05looks\x18\x04 \x01(\x03\x12-\n\tdone_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x64one\x18\x06 \x01(\x03\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"M\n\x11ListLoopsResponse\x12\'\n\x05loops\x18\x01 \x03(\x0b\x32\x18.interlock.admin.v1.Loop\x12\x0f\n\x07running\x18\x02 \x01(\x08*x\n\x0b\x42\x61\x63kupStage\x12\x1c\n\x18\x42\x41\x43KUP_STAGE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42\x41\x43KUP_STAGE_COPYING\x10\x01\x12\x1a\n\x16\x42\x41\x43KUP_STAGE_VERIFYING\x10\x02\x12\x15\n\x11\x42\x41\x43KUP_STAGE_DONE\x10\x03\x32\xd5\x03\n\x12MaintenanceService\x12W\n\x06\x42\x61\x63kup\x12!.interlock.admin.v1.BackupRequest\x1a\".interlock.admin.v1.BackupResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12W\n\x06Vacuum\x12!.interlock.admin.v1.VacuumRequest\x1a\".interlock.admin.v1.VacuumResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12T\n\x05\x43heck\x12 .interlock.admin.v1.CheckRequest\x1a!.interlock.admin.v1.CheckResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12T\n\x05Prune\x12 .interlock.admin.v1.PruneRequest\x1a!.interlock.admin.v1.PruneResponse\"\x04\xc8\xf3\x18\x04\x30\x01\x12\x61\n\tListLoops\x12$.interlock.admin.v1.ListLoopsRequest\x1a%.interlock.admin.v1.ListLoopsResponse\"\x07\x90\x02\x01\xc8\xf3\x18\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,8 +44,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MAINTENANCESERVICE'].methods_by_name['Prune']._serialized_options = b'\310\363\030\004'
   _globals['_MAINTENANCESERVICE'].methods_by_name['ListLoops']._loaded_options = None
   _globals['_MAINTENANCESERVICE'].methods_by_name['ListLoops']._serialized_options = b'\220\002\001\310\363\030\004'
-  _globals['_BACKUPSTAGE']._serialized_start=1271
-  _globals['_BACKUPSTAGE']._serialized_end=1391
+  _globals['_BACKUPSTAGE']._serialized_start=1324
+  _globals['_BACKUPSTAGE']._serialized_end=1444
   _globals['_BACKUPREQUEST']._serialized_start=153
   _globals['_BACKUPREQUEST']._serialized_end=201
   _globals['_BACKUPRESPONSE']._serialized_start=203
@@ -60,18 +60,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKFINDING']._serialized_end=537
   _globals['_CHECKRESPONSE']._serialized_start=540
   _globals['_CHECKRESPONSE']._serialized_end=678
-  _globals['_PRUNEREQUEST']._serialized_start=680
-  _globals['_PRUNEREQUEST']._serialized_end=758
-  _globals['_PRUNECOUNTS']._serialized_start=760
-  _globals['_PRUNECOUNTS']._serialized_end=851
-  _globals['_PRUNERESPONSE']._serialized_start=853
-  _globals['_PRUNERESPONSE']._serialized_end=966
-  _globals['_LISTLOOPSREQUEST']._serialized_start=968
-  _globals['_LISTLOOPSREQUEST']._serialized_end=986
-  _globals['_LOOP']._serialized_start=989
-  _globals['_LOOP']._serialized_end=1190
-  _globals['_LISTLOOPSRESPONSE']._serialized_start=1192
-  _globals['_LISTLOOPSRESPONSE']._serialized_end=1269
-  _globals['_MAINTENANCESERVICE']._serialized_start=1394
-  _globals['_MAINTENANCESERVICE']._serialized_end=1863
+  _globals['_PRUNEREQUEST']._serialized_start=681
+  _globals['_PRUNEREQUEST']._serialized_end=811
+  _globals['_PRUNECOUNTS']._serialized_start=813
+  _globals['_PRUNECOUNTS']._serialized_end=904
+  _globals['_PRUNERESPONSE']._serialized_start=906
+  _globals['_PRUNERESPONSE']._serialized_end=1019
+  _globals['_LISTLOOPSREQUEST']._serialized_start=1021
+  _globals['_LISTLOOPSREQUEST']._serialized_end=1039
+  _globals['_LOOP']._serialized_start=1042
+  _globals['_LOOP']._serialized_end=1243
+  _globals['_LISTLOOPSRESPONSE']._serialized_start=1245
+  _globals['_LISTLOOPSRESPONSE']._serialized_end=1322
+  _globals['_MAINTENANCESERVICE']._serialized_start=1447
+  _globals['_MAINTENANCESERVICE']._serialized_end=1916
 # @@protoc_insertion_point(module_scope)

@@ -225,20 +225,28 @@ class PruneRequest(google.protobuf.message.Message):
 
     OLDER_THAN_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    LOGS_OLDER_THAN_FIELD_NUMBER: builtins.int
     dry_run: builtins.bool
     """Whether just to count what would be deleted: one message."""
     @property
     def older_than(self) -> google.protobuf.duration_pb2.Duration:
-        """How long ago a run must have ended; at least an hour."""
+        """How long ago a run must have ended; at least an hour. Unset: no runs are deleted."""
+
+    @property
+    def logs_older_than(self) -> google.protobuf.duration_pb2.Duration:
+        """How long ago the parts of logs must have come that are deleted, whether their run has ended or
+        not; at least an hour. Unset: logs are deleted with their runs only.
+        """
 
     def __init__(
         self,
         *,
         older_than: google.protobuf.duration_pb2.Duration | None = ...,
         dry_run: builtins.bool = ...,
+        logs_older_than: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["older_than", b"older_than"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "older_than", b"older_than"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["logs_older_than", b"logs_older_than", "older_than", b"older_than"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "logs_older_than", b"logs_older_than", "older_than", b"older_than"]) -> None: ...
 
 Global___PruneRequest: typing_extensions.TypeAlias = PruneRequest
 

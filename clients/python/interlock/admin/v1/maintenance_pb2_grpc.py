@@ -108,8 +108,9 @@ class MaintenanceServiceServicer(object):
 
     def Prune(self, request, context):
         """Deletes runs that ended long enough ago, with their task runs, histories and logs, and forgets
-        which runs were deleted more than 7 days ago. It goes in small transactions; others have their
-        turn between them. Broken off it leaves no run half: call it again.
+        which runs were deleted more than 7 days ago. Logs may be deleted sooner than their runs. It goes
+        in small transactions; others have their turn between them. Broken off it leaves no run half:
+        call it again.
 
         Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `SCHEMA_NOT_SERVABLE`.
         """

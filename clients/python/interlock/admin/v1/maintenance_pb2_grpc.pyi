@@ -186,8 +186,9 @@ class MaintenanceServiceStub(typing.Generic[_MaintenanceServiceBackupType, _Main
 
     Prune: _MaintenanceServicePruneType
     """Deletes runs that ended long enough ago, with their task runs, histories and logs, and forgets
-    which runs were deleted more than 7 days ago. It goes in small transactions; others have their
-    turn between them. Broken off it leaves no run half: call it again.
+    which runs were deleted more than 7 days ago. Logs may be deleted sooner than their runs. It goes
+    in small transactions; others have their turn between them. Broken off it leaves no run half:
+    call it again.
 
     Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `SCHEMA_NOT_SERVABLE`.
     """
@@ -273,8 +274,9 @@ class MaintenanceServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[interlock.admin.v1.maintenance_pb2.PruneResponse], collections.abc.AsyncIterator[interlock.admin.v1.maintenance_pb2.PruneResponse]]:
         """Deletes runs that ended long enough ago, with their task runs, histories and logs, and forgets
-        which runs were deleted more than 7 days ago. It goes in small transactions; others have their
-        turn between them. Broken off it leaves no run half: call it again.
+        which runs were deleted more than 7 days ago. Logs may be deleted sooner than their runs. It goes
+        in small transactions; others have their turn between them. Broken off it leaves no run half:
+        call it again.
 
         Errors: INVALID_ARGUMENT; FAILED_PRECONDITION `SCHEMA_NOT_SERVABLE`.
         """
