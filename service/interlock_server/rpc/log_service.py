@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from interlock.v1 import log_pb2 as pb
 
-from interlock_server.core import logs
+from interlock_server.core import log_chunks, log_pages, log_tails
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, InvalidArgumentError
-from interlock_server.core.logs import AppendLog, Ordinal, Succession, TailEnd
+from interlock_server.core.log_appends import AppendLog, Succession
+from interlock_server.core.log_pages import Ordinal
+from interlock_server.core.log_tails import TailEnd
 from interlock_server.rpc import fields, log_records, pages, states
 from interlock_server.rpc.calls import Context
 from interlock_server.rpc.limits import LOG_WINDOW_BYTES
@@ -74,8 +76,8 @@ class LogService:
         size = fields.page_size(request.page_size)
         query = log_records.query(run_id, request.filter)
         after = pages.position(request, (int,))
-        start = int(after[0]) if after else (logs.LAST if request.descending else 0)
-        records, beyond = await logs.read_page(
+        start = int(after[0]) if after else (log_pages.LAST if request.descending else 0)
+        records, beyond = await log_pages.read_page(
             self._engine.database,
             query,
             Ordinal(start, size, request.descending),
@@ -92,11 +94,11 @@ class LogService:
     ) -> AsyncIterator[pb.TailLogsResponse]:
         """Stream one log until its run is drained."""
         run_id = fields.id_("run_id", request.run_id)
-        start = fields.number("from_ordinal", request.from_ordinal, logs.LAST)
+        start = fields.number("from_ordinal", request.from_ordinal, log_pages.LAST)
         query = log_records.query(run_id, request.filter)
         wanted = log_records.RecordFilter(query, start)
         engine = self._engine
-        following = logs.follow(engine.database, engine.signals, query, start, engine.draining)
+        following = log_tails.follow(engine.database, engine.signals, query, start, engine.draining)
         async with aclosing(following):
             async for part in following:
                 if part.chunk is not None:
@@ -210,7 +212,7 @@ class _Intake:
             refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             refused.set_exception(error)
             return refused
-        command = AppendLog(batch, await logs.compress(batch.packed), self._succession)
+        command = AppendLog(batch, await log_chunks.compress(batch.packed), self._succession)
         while True:
             try:
                 done = self._succession.last = self._engine.pipeline.enqueue(command)

@@ -14,6 +14,9 @@ from interlock_server.storage import tables
 from interlock_server.storage.database import Database
 from interlock_server.storage.records import LEVELS, LogChunk, LogProducer
 
+CHUNKS_AT_ONCE = 8
+"""How many chunks a read should ask for: at most 8 MiB of messages, mostly some hundred KiB."""
+
 _CHUNK = tables.log_chunk
 _COUNTS = (
     _CHUNK.c.trace_count,

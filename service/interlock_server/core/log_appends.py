@@ -1,0 +1,134 @@
+"""Appending to logs, exactly once.
+
+A batch becomes one chunk. Ordinals are given at the commit, under the lock of the log's head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from interlock_server.core.errors import CallError, InvalidArgumentError, NotFoundError
+from interlock_server.rules.states import Id, Micros
+from interlock_server.storage.commands import CallerError, CommandClass
+from interlock_server.storage.errors import UnavailableError
+from interlock_server.storage.facts import Facts, Needs
+from interlock_server.storage.records import LogChunk, LogHead, LogProducer, RunKind
+
+
+@dataclass(frozen=True, slots=True)
+class LogBatch:
+    """Records of one producer for one run's log, packed. `count` is 0 where it has none."""
+
+    producer_id: Id
+    number: int
+    run_id: Id
+    end_of_run: bool
+    count: int = 0
+    first_time: Micros = 0
+    last_time: Micros = 0
+    level_counts: tuple[int, ...] = ()
+    task_run_ids: tuple[Id, ...] = ()
+    packed: bytes = b""
+
+
+class BrokenOffError(CallerError, UnavailableError):
+    """A batch whose predecessor could not be written."""
+
+    def __init__(self) -> None:
+        super().__init__("DATABASE_UNAVAILABLE", "The batch before this one could not be written.")
+
+
+@dataclass(slots=True)
+class Succession:
+    """The batches of one stream. When one can not be written, none behind it is.
+
+    A batch's number tells its producer that all before it are durable.
+    """
+
+    last: asyncio.Future[None] | None = None
+    """What becomes of the batch that was taken in last."""
+    broken: bool = False
+
+
+class AppendLog:
+    """Appends one batch to its run's log, unless it is there."""
+
+    command_class = CommandClass.LOGS
+    replayable = True
+    exclusive = False
+    weight = 1
+
+    def __init__(self, batch: LogBatch, data: bytes, succession: Succession | None = None) -> None:
+        self._batch = batch
+        self._succession = succession or Succession()
+        self._before = self._succession.last
+        self._data = data
+        self.size = len(data) + 500
+
+    def add_needs(self, needs: Needs) -> None:
+        """See `Command.add_needs`."""
+        needs.logs.add(self._batch.run_id)
+        needs.log_producers.add((self._batch.producer_id, self._batch.run_id))
+
+    def decide(self, facts: Facts) -> None:
+        """Give the records their ordinals. Raises CallError where there is no such log."""
+        if self._succession.broken or (self._before is not None and _is_lost(self._before)):
+            # Those behind may be in this batch of the pipeline, too, and not know of this one yet.
+            self._succession.broken = True
+            raise BrokenOffError
+        batch, now = self._batch, facts.now
+        head = facts.log_heads.get(batch.run_id)
+        if head is None:
+            _check_run(batch.run_id, facts)
+            head = LogHead(batch.run_id, 0, now)
+        producer = facts.log_producers.get((batch.producer_id, batch.run_id))
+        if producer is not None and batch.number <= producer.last_number:
+            return
+        closed = batch.end_of_run
+        producer = LogProducer(batch.producer_id, batch.run_id, batch.number, closed, now)
+        if batch.count == 0:
+            facts.append_log(head, producer, None)
+            return
+        first = head.next_ordinal
+        chunk = LogChunk(
+            batch.run_id,
+            first,
+            first + batch.count - 1,
+            batch.first_time,
+            batch.last_time,
+            batch.level_counts,
+            len(batch.packed),
+            self._data,
+            batch.task_run_ids,
+            stored=now,
+        )
+        head = replace(head, next_ordinal=first + batch.count, appended=now)
+        facts.append_log(head, producer, chunk)
+
+
+def _is_lost(outcome: asyncio.Future[None]) -> bool:
+    if not outcome.done():
+        return False  # it is in the same batch of the pipeline: both are written, or none
+    if outcome.cancelled():
+        return True
+    error = outcome.exception()
+    # One that was refused is not missed: its producer is told, and goes on behind it.
+    return error is not None and not isinstance(error, CallError)
+
+
+def _check_run(run_id: Id, facts: Facts) -> None:
+    if run_id in facts.runs[RunKind.FLOW_RUN]:
+        return
+    task_run = facts.runs[RunKind.TASK_RUN].get(run_id)
+    if task_run is None:
+        raise NotFoundError(
+            "run", run_id, field="run_id", reason="DELETED" if run_id in facts.deleted_runs else ""
+        )
+    if task_run.parent_id is not None:
+        raise InvalidArgumentError(
+            "run_id",
+            f"The task run {run_id} has no log of its own: append to the log of its flow run "
+            f"{task_run.parent_id}, and name the task run in `task_run_ids`.",
+            reason="TASK_RUN_IN_FLOW_RUN",
+        )

@@ -1,0 +1,70 @@
+"""Reading logs page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from interlock_server.core.errors import NotFoundError
+from interlock_server.core.log_chunks import decompress
+from interlock_server.storage import log_queries
+from interlock_server.storage.database import Database
+from interlock_server.storage.log_queries import CHUNKS_AT_ONCE, LogQuery
+from interlock_server.storage.records import LogChunk
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinal:
+    """A place in a log, and how many records are wanted from there on."""
+
+    start: int
+    count: int
+    descending: bool = False
+
+
+Unpack = Callable[[LogChunk, bytes], list[tuple[int, R]]]
+"""Turns a chunk and its decompressed data into the records wanted, each behind its ordinal."""
+
+LAST = 2**62
+"""An ordinal behind all others."""
+
+
+_PAGE_BYTES = 16 * 1024 * 1024
+"""How much of chunks with records for a page is unpacked: few bytes of zstd may stand for it."""
+
+
+async def read_page(
+    database: Database, query: LogQuery, place: Ordinal, unpack: Unpack[R]
+) -> tuple[list[R], int | None]:
+    """Read records from a place on, and the ordinal to go on from; None: there are no more.
+
+    Raises NotFoundError where there is no such run.
+    """
+    records: list[R] = []
+    start, unpacked = place.start, 0
+    while start >= 0:
+        chunks = await log_queries.list_chunks(
+            database, query, start, place.descending, CHUNKS_AT_ONCE
+        )
+        for chunk in chunks:
+            found = unpack(chunk, await decompress(chunk))
+            if place.descending:
+                found.reverse()
+            for ordinal, record in found:
+                if ordinal > start if place.descending else ordinal < start:
+                    continue
+                if len(records) == place.count:
+                    return records, ordinal
+                records.append(record)
+            start = chunk.first_ordinal - 1 if place.descending else chunk.last_ordinal + 1
+            unpacked += chunk.raw_bytes if found else 0
+            if unpacked >= _PAGE_BYTES and start >= 0:
+                return records, start
+        if len(chunks) < CHUNKS_AT_ONCE:
+            break
+    if not records and await log_queries.get_log_status(database, query.run_id, 0) is None:
+        raise NotFoundError("run", query.run_id, field="run_id")
+    return records, None
