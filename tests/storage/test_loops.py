@@ -36,6 +36,9 @@ from tests.support.stubs import Stubs, connected
 SOON = 0.3
 """Seconds after which the runs of these tests are dead."""
 
+NOT_SOON = 10.0
+"""Seconds after which they would be where the machine is too busy to be heard in time."""
+
 QUICK = {
     "INTERLOCK_LOOPS_PERIOD": "0.5",
     "INTERLOCK_LOOPS_LATE_AFTER": "0.2",
@@ -95,12 +98,12 @@ def test_a_run_that_falls_silent_crashes_and_one_that_is_heard_of_does_not(
 ) -> None:
     silent = started(stubs, runs)
     deadline = heard(stubs, runs, silent).deadline_time
-    alive = started(stubs, runs)
+    alive = started(stubs, runs, timeout=NOT_SOON)
     unwatched = runs.make().id
     move(runs, unwatched, RUNNING)
 
     def crashed() -> bool:
-        heard(stubs, runs, alive)
+        heard(stubs, runs, alive, timeout=NOT_SOON)
         return bool(runs.get(silent).state.type == CRASHED)
 
     until(crashed)
