@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from interlock.log_columns import pack
-from interlock.logs.records import RECORD_BYTES, Entry, Line, parts_of, size_of
+from interlock.logs.records import RECORD_BYTES, Entry, PlainLine, parts_of, size_of
 from interlock.v1.log_pb2 import AppendLogsRequest
 from interlock.v1.server_pb2 import Limits
 
@@ -38,7 +38,7 @@ class Batch:
 
 @dataclass(slots=True)
 class _OfRun:
-    lines: list[Line] = field(default_factory=list)
+    lines: list[PlainLine] = field(default_factory=list)
     size: int = 0
 
 
@@ -89,7 +89,7 @@ def end_of_run(run_id: str) -> Batch:
     return Batch(AppendLogsRequest(run_id=run_id, end_of_run=True), 0, RECORD_BYTES)
 
 
-def _cut(run: _OfRun, limits: Limits) -> Iterator[tuple[list[Line], int]]:
+def _cut(run: _OfRun, limits: Limits) -> Iterator[tuple[list[PlainLine], int]]:
     """Cut the records of one run into batches: mostly one, more where messages are long."""
     lines = run.lines
     longest = max(4, limits.max_log_message_bytes)

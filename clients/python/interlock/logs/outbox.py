@@ -45,6 +45,8 @@ class Outbox:
         self.limits = ASSUMED_LIMITS
         self.trouble = ""
         """Why nothing can be delivered at the moment; empty: nothing is known to be wrong."""
+        self.failure: Exception | None = None
+        """The trouble, if it does not pass by itself."""
         self.stopped = False
         self.call: Any = None
         """The call of the current stream."""

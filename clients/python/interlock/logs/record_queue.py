@@ -1,8 +1,8 @@
 """The bounded queue between those who log and the thread that ships.
 
-What it promises: putting something in never waits for whoever takes it out. Beyond the limits a
-record is dropped and counted, and its place is kept: before the next record that is put in, or at
-the next mark that is taken out, stand words that say how many are missing there.
+What it promises: `offer` never waits for whoever takes records out. Beyond the limits a record is
+dropped and counted, and its place is kept: before the next record that is put in, or at the next
+mark that is taken out, stand words that say how many are missing there. `put` waits instead.
 
 `lock` guards the counters; the outbox uses it, too, so that all counts fit together.
 """
@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from interlock.logs.records import Entry, Line, clock, own_line, size_of
+from interlock.logs.records import Entry, PlainLine, clock, own_line, size_of
 
 _MOST_RUNS = 10_000
 """How many runs that have not ended are remembered; beyond them the oldest just falls silent."""
@@ -55,25 +56,41 @@ class RecordQueue:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._room = threading.Condition(self.lock)
+        """Told when whoever waits in `put` may go on."""
+        self._waiting_for_room = 0
         self._dropped: dict[str, _Dropped] = {}
         self._runs: dict[str, bool] = {}
         """The runs that something was logged for and that have not ended, as far as we know."""
 
     # In: those who log
 
-    def offer(self, run_id: str, line: Line) -> bool:
+    def offer(self, run_id: str, line: PlainLine) -> bool:
         """Put a record in; False: the queue is full, and the record was dropped."""
-        size = size_of(line)
+        entry = Entry(run_id, line, size_of(line))
         with self.lock:
-            if (
-                self.put_records - self.taken_records >= self._max_records
-                or self._put_bytes - self._taken_bytes + size > self._max_bytes
-            ):
+            if self._is_full(entry.size):
                 self._drop(run_id, line[0])
                 return False
             for words in self._words_of_drops():
                 self._put(words)
-            self._put(Entry(run_id, line, size))
+            self._put(entry)
+            return True
+
+    def put(self, run_id: str, line: PlainLine, timeout: float) -> bool:
+        """Put a record in, and wait for room; False: there was none within `timeout` seconds."""
+        entry = Entry(run_id, line, size_of(line))
+        with self.lock:
+            if self._is_full(entry.size):
+                until = time.monotonic() + timeout
+                self._waiting_for_room += 1
+                try:
+                    while self._is_full(entry.size):
+                        if not self._room.wait(max(0, until - time.monotonic())):
+                            return False
+                finally:
+                    self._waiting_for_room -= 1
+            self._put(entry)
             return True
 
     def end_run(self, run_id: str) -> None:
@@ -106,12 +123,28 @@ class RecordQueue:
             if isinstance(item, Entry):
                 self.taken_records += 1
                 self._taken_bytes += item.size
+                if self._waiting_for_room and self._is_half_empty():
+                    self._room.notify_all()
                 return [item]
             # Nothing was put in since these were dropped, or they would have been told then: this
             # is their place.
             return self._words_of_drops()
 
     # With the lock held
+
+    def _is_full(self, size: int) -> bool:
+        waiting = self.put_records - self.taken_records
+        # An empty queue takes a record of any size: it would never find more room.
+        return waiting >= self._max_records or (
+            self._put_bytes - self._taken_bytes + size > self._max_bytes and waiting > 0
+        )
+
+    def _is_half_empty(self) -> bool:
+        """Tell whether it is time to wake who waits for room: not for each record anew."""
+        return (
+            self.put_records - self.taken_records <= self._max_records // 2
+            and self._put_bytes - self._taken_bytes <= self._max_bytes // 2
+        )
 
     def _put(self, entry: Entry) -> None:
         self.put_records += 1

@@ -28,8 +28,8 @@ _EARLIEST = -62_135_596_800 * 1_000_000
 _LATEST = 253_402_300_800 * 1_000_000 - 1
 """The years 1 to 9999 in microseconds since 1970: what a Timestamp holds."""
 
-Line: TypeAlias = tuple[int, int, str, str, str, bool]
-"""A record as `pack` takes it; see `log_columns.Line`."""
+PlainLine: TypeAlias = tuple[int, int, str, str, str, bool]
+"""A record as `pack` takes it: what `log_columns.Line` is, without the names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Entry:
 
     run_id: str
     """Whose log it goes to."""
-    line: Line
+    line: PlainLine
     size: int
     """In bytes, about; see `size_of`."""
 
 
-def line_of(record: logging.LogRecord, message: str, task_run_id: str) -> Line:
+def line_of(record: logging.LogRecord, message: str, task_run_id: str) -> PlainLine:
     """Make a line of a record whose message is formatted already."""
     return (
         microseconds(record.created),
@@ -55,19 +55,32 @@ def line_of(record: logging.LogRecord, message: str, task_run_id: str) -> Line:
     )
 
 
-def own_line(time_us: int, words: str) -> Line:
+def fit(line: PlainLine) -> PlainLine:
+    """Make a line fit for the contract: what is out of a range becomes its nearest end."""
+    time_us, level, logger, message, task_run_id, continued = line
+    return (
+        min(max(time_us, _EARLIEST), _LATEST),
+        min(max(level, 0), MAX_LEVEL),
+        escape_surrogates(logger),
+        escape_surrogates(message),
+        task_run_id,
+        continued,
+    )
+
+
+def own_line(time_us: int, words: str) -> PlainLine:
     """Make a line of the handler's own, a warning, for the readers of a log."""
     return time_us, logging.WARNING, HANDLER_LOGGER, escape_surrogates(words), "", False
 
 
-def size_of(line: Line) -> int:
+def size_of(line: PlainLine) -> int:
     """Answer how many bytes a line takes, about, and never too few for its message."""
     # Four bytes are the most that a character takes.
     message = line[3]
     return RECORD_BYTES + (len(message) if message.isascii() else 4 * len(message))
 
 
-def parts_of(line: Line, longest: int) -> Iterator[Line]:
+def parts_of(line: PlainLine, longest: int) -> Iterator[PlainLine]:
     """Cut a line whose message is longer than `longest` bytes into lines that go on in the next."""
     time_us, level, logger, message, task_run_id, _ = line
     parts = split(message, longest)

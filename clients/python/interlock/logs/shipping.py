@@ -26,6 +26,7 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.1, 3.0
 _HOPELESS = 5
 """After how many streams in a row that broke on one batch that batch is given up, if what the
 server said is about the batch and not about the moment."""
+_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 _ABOUT_THE_BATCH = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.OUT_OF_RANGE,
@@ -48,13 +49,15 @@ def ship(outbox: Outbox, target: str, credentials: grpc.ChannelCredentials | Non
             if outbox.stopped:
                 return
             trouble = str(error) if error is not None else ""
-            if trouble != outbox.trouble and error is not None and not _is_passing(error):
+            lasting = error is not None and not _is_passing(error)
+            if trouble != outbox.trouble and lasting:
                 say(f"logs can not be delivered to {target}: {trouble}")
-            outbox.trouble = trouble
             after = outbox.first_number()
             hopeless = (
                 error is not None and error.code in _ABOUT_THE_BATCH and error.retry_after is None
             )
+            outbox.trouble = trouble
+            outbox.failure = error if lasting and not hopeless else None
             stuck = stuck + 1 if hopeless and after and after == before == stuck_on else 0
             stuck_on = after
             if error is not None and error.reason == "BATCH_OUT_OF_ORDER":
@@ -67,6 +70,7 @@ def ship(outbox: Outbox, target: str, credentials: grpc.ChannelCredentials | Non
     except Exception as failure:
         # A fault of ours must not be silent: the queue fills up, and `close` says what is left.
         outbox.trouble = repr(failure)
+        outbox.failure = failure
         say(f"the log handler has failed: {failure!r}")
     finally:
         outbox.end_stream()
@@ -87,6 +91,7 @@ def _stream(channel: grpc.Channel, outbox: Outbox, backoff: Backoff) -> Interloc
             if outbox.delivered > before:
                 backoff.reset()
                 outbox.trouble = ""
+                outbox.failure = None
         return None
     except grpc.RpcError as failure:
         return from_rpc_error(failure)
@@ -111,4 +116,4 @@ def _limits_of(channel: grpc.Channel) -> Limits:
 
 
 def _is_passing(error: InterlockError) -> bool:
-    return error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    return error.retry_after is not None or error.code in _PASSING
