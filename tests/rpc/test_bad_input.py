@@ -89,6 +89,13 @@ def send(*heartbeats: run_heartbeat_pb2.Heartbeat) -> run_heartbeat_pb2.SendHear
     return run_heartbeat_pb2.SendHeartbeatsRequest(heartbeats=heartbeats)
 
 
+def write(there: Specimens, **records: Any) -> log_pb2.WriteLogsRequest:
+    columns = {"messages": ["one", "two"], "base_time": {"seconds": 1}, **records}
+    return log_pb2.WriteLogsRequest(
+        id=AN_ID, run_id=there.flow_run, records=log_pb2.LogColumns(**columns)
+    )
+
+
 def due(**time: int) -> dict[str, Any]:
     return {"type": 1, "details": {"scheduled_time": time}}
 
@@ -358,6 +365,35 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
         "heartbeats[0].timeout",
         lambda it: send(beat("flow_run", it.flow_run, 1, timeout=86_400.001)),
     ),
+    # --- logs in single calls ---
+    "call without an id": ("id", lambda it: log_pb2.WriteLogsRequest(run_id=it.flow_run)),
+    "call of no run": ("run_id", lambda it: log_pb2.WriteLogsRequest(id=AN_ID)),
+    "call without records": (
+        "records",
+        lambda it: log_pb2.WriteLogsRequest(id=AN_ID, run_id=it.flow_run),
+    ),
+    "call of no record": ("records.messages", lambda it: write(it, messages=[])),
+    "call of 10,001 records": ("records.messages", lambda it: write(it, messages=[""] * 10_001)),
+    "call with a line of 1 MiB and one": (
+        "records.messages[1]",
+        lambda it: write(it, messages=["", "x" * (MIB + 1)]),
+    ),
+    "call without a time": ("records.base_time", lambda it: write(it, base_time=None)),
+    "call from the year 0": (
+        "records.time_offsets_us",
+        lambda it: write(it, time_offsets_us=[0, -(2**62)]),
+    ),
+    "call with a level too few": ("records.levels", lambda it: write(it, levels=[20])),
+    "call with a level beyond 100": ("records.levels", lambda it: write(it, levels=[20, 101])),
+    "call with a logger that is not named": (
+        "records.logger_indexes",
+        lambda it: write(it, loggers=["a"], logger_indexes=[0, 1]),
+    ),
+    "call with a malformed task run": (
+        "records.task_run_ids[1]",
+        lambda it: write(it, task_run_ids=[it.task_run, "x"], task_run_indexes=[1, 2]),
+    ),
+    "call that goes on past its end": ("records.continued", lambda it: write(it, continued=[2])),
     # --- steering ---
     "pause without a run": ("flow_run_id", lambda it: flow_run_pb2.FlowRunServicePauseRequest()),
     "malformed proposal id": (

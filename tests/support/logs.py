@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from interlock.ids import uuid7
 from interlock.v1 import log_pb2 as pb
 
 from tests.support.stubs import Stubs
@@ -17,6 +18,12 @@ def record_batch(run_id: str, *messages: str, number: int, **columns: Any) -> pb
         columns.setdefault("base_time", {"seconds": 1_700_000_000})
         batch.records.CopyFrom(pb.LogColumns(messages=messages, **columns))
     return batch
+
+
+def log_call(run_id: str, *messages: str, id: str = "", **columns: Any) -> pb.WriteLogsRequest:  # noqa: A002
+    """A call of records; `columns` are fields of LogColumns."""
+    records = record_batch(run_id, *messages, number=1, **columns).records
+    return pb.WriteLogsRequest(id=id or uuid7(), run_id=run_id, records=records)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from interlock_server.core.errors import CallError, InvalidArgumentError, NotFoundError
+from interlock_server.core.errors import (
+    CallError,
+    IdReusedError,
+    InvalidArgumentError,
+    NotFoundError,
+)
 from interlock_server.rules.states import Id, Micros
 from interlock_server.storage.commands import CallerError, CommandClass
 from interlock_server.storage.errors import UnavailableError
@@ -30,6 +35,8 @@ class LogBatch:
     level_counts: tuple[int, ...] = ()
     task_run_ids: tuple[Id, ...] = ()
     packed: bytes = b""
+    digest: bytes | None = None
+    """Of the run and the records, where they came in a single call: its id stands for no others."""
 
 
 class BrokenOffError(CallerError, UnavailableError):
@@ -70,9 +77,14 @@ class AppendLog:
         """See `Command.add_needs`."""
         needs.logs.add(self._batch.run_id)
         needs.log_producers.add((self._batch.producer_id, self._batch.run_id))
+        if self._batch.digest is not None:
+            needs.log_calls.add(self._batch.producer_id)
 
     def decide(self, facts: Facts) -> None:
-        """Give the records their ordinals. Raises CallError where there is no such log."""
+        """Give the records their ordinals.
+
+        Raises CallError where there is no such log, or where the id was that of other records.
+        """
         if self._succession.broken or (self._before is not None and _is_lost(self._before)):
             # Those behind may be in this batch of the pipeline, too, and not know of this one yet.
             self._succession.broken = True
@@ -82,11 +94,11 @@ class AppendLog:
         if head is None:
             _check_run(batch.run_id, facts)
             head = LogHead(batch.run_id, 0, now)
-        producer = facts.log_producers.get((batch.producer_id, batch.run_id))
-        if producer is not None and batch.number <= producer.last_number:
+        if self._is_known(facts):
             return
-        closed = batch.end_of_run
-        producer = LogProducer(batch.producer_id, batch.run_id, batch.number, closed, now)
+        producer = LogProducer(
+            batch.producer_id, batch.run_id, batch.number, batch.end_of_run, now, batch.digest
+        )
         if batch.count == 0:
             facts.append_log(head, producer, None)
             return
@@ -105,6 +117,21 @@ class AppendLog:
         )
         head = replace(head, next_ordinal=first + batch.count, appended=now)
         facts.append_log(head, producer, chunk)
+
+    def _is_known(self, facts: Facts) -> bool:
+        """Answer whether it was appended before. Raises IdReusedError."""
+        batch = self._batch
+        if batch.digest is not None and batch.producer_id in facts.log_calls:
+            # Whichever run it was: the id is that of the call, not of its run's log.
+            if facts.log_calls[batch.producer_id] != batch.digest:
+                raise IdReusedError(batch.producer_id)
+            return True
+        producer = facts.log_producers.get((batch.producer_id, batch.run_id))
+        if producer is None:
+            return False
+        if producer.digest != batch.digest:
+            raise IdReusedError(batch.producer_id)
+        return batch.number <= producer.last_number
 
 
 def _is_lost(outcome: asyncio.Future[None]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import accumulate
 
 from google.protobuf.message import DecodeError
@@ -25,11 +26,28 @@ _FIRST_TIME, _LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 def batch(producer_id: Id, request: pb.AppendLogsRequest) -> LogBatch:
     """Read a batch. Raises InvalidArgumentError."""
     run_id = fields.id_("run_id", request.run_id)
+    if request.HasField("records"):
+        made = _packed(producer_id, run_id, request.records)
+        return replace(made, number=request.number, end_of_run=request.end_of_run)
+    if not request.end_of_run:
+        raise InvalidArgumentError("records", "A batch has records, or ends its run's log.")
+    return LogBatch(producer_id, request.number, run_id, True)
+
+
+def single_call(request: pb.WriteLogsRequest) -> LogBatch:
+    """Read the records of one call: the only batch of its producer. Raises InvalidArgumentError."""
+    id_ = fields.id_("id", request.id)
+    run_id = fields.id_("run_id", request.run_id)
     if not request.HasField("records"):
-        if not request.end_of_run:
-            raise InvalidArgumentError("records", "A batch has records, or ends its run's log.")
-        return LogBatch(producer_id, request.number, run_id, True)
-    columns = request.records
+        raise InvalidArgumentError("records", "Records are required.")
+    made = _packed(id_, run_id, request.records)
+    content = blake2b(run_id.encode(), digest_size=16)
+    content.update(made.packed)
+    return replace(made, digest=content.digest())
+
+
+def _packed(producer_id: Id, run_id: Id, columns: pb.LogColumns) -> LogBatch:
+    """Read records as if they were all that a producer has."""
     count = len(columns.messages)
     if count > MAX_LOG_BATCH_RECORDS:
         raise InvalidArgumentError(
@@ -49,9 +67,9 @@ def batch(producer_id: Id, request: pb.AppendLogsRequest) -> LogBatch:
     columns.task_run_ids[:] = task_run_ids
     return LogBatch(
         producer_id,
-        request.number,
+        1,
         run_id,
-        request.end_of_run,
+        True,
         count,
         first_time,
         last_time,

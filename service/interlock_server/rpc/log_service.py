@@ -17,7 +17,7 @@ from interlock_server.core.log_appends import AppendLog, Succession
 from interlock_server.core.log_pages import Ordinal
 from interlock_server.core.log_tails import TailEnd
 from interlock_server.rpc import fields, log_records, pages, states
-from interlock_server.rpc.calls import Context
+from interlock_server.rpc.calls import Context, remaining
 from interlock_server.rpc.limits import LOG_WINDOW_BYTES
 from interlock_server.storage import log_queries
 from interlock_server.storage.errors import ClosedError, OverloadedError
@@ -67,6 +67,15 @@ class LogService:
             await reading
         finally:
             going.cancel()
+
+    async def WriteLogs(  # noqa: N802
+        self, request: pb.WriteLogsRequest, context: Context
+    ) -> pb.WriteLogsResponse:
+        """Write records of one run in one call."""
+        records = log_records.single_call(request)
+        command = AppendLog(records, await log_chunks.compress(records.packed))
+        await self._engine.pipeline.submit(command, remaining(context))
+        return pb.WriteLogsResponse()
 
     async def ListLogs(  # noqa: N802
         self, request: pb.ListLogsRequest, context: Context

@@ -81,6 +81,8 @@ class Needs:
         self.terms: set[str] = set()
         self.logs: set[Id] = set()
         self.log_producers: set[tuple[Id, Id]] = set()
+        self.log_calls: set[Id] = set()
+        """Producers of which must be known whether they wrote to any run's log."""
 
 
 class Facts:
@@ -114,6 +116,8 @@ class Facts:
         self.terms: dict[str, Term] = {}
         self.log_heads: dict[Id, LogHead] = {}
         self.log_producers: dict[tuple[Id, Id], LogProducer] = {}
+        self.log_calls: dict[Id, bytes | None] = {}
+        """By producer: the digest of the single call that its id stands for; None: of none."""
 
         self.changes = 0
         """How many changes were made: a command that fails must have made none."""
@@ -301,8 +305,14 @@ class Facts:
         key = (producer.producer_id, producer.run_id)
         self.log_producers[key] = producer
         self.moved_log_producers[key] = producer
+        self.know_log_call(producer)
         if chunk is not None:
             self.new_log_chunks.append(chunk)
+
+    def know_log_call(self, producer: LogProducer) -> None:
+        """Note for which single call a producer's id stands, if it does."""
+        known = self.log_calls.get(producer.producer_id)
+        self.log_calls[producer.producer_id] = producer.digest or known
 
     # --- what watchers are told ---
 

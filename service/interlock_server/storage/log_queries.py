@@ -140,10 +140,15 @@ async def get_log_status(database: Database, run_id: Id, now: Micros) -> LogStat
 
 
 async def last_acknowledged(database: Database, producer_id: Id) -> int:
-    """Read the highest number of a producer's batches that is durable; 0: none."""
+    """Read the highest number of a producer's batches that is durable; 0: none.
+
+    A single call with its id does not count: what the producer sends is refused, not ignored.
+    """
     producer = tables.log_producer.c
     highest: ColumnElement[int] = func.coalesce(func.max(producer.last_number), 0)
-    statement = select(highest).where(producer.producer_id == producer_id)
+    statement = select(highest).where(
+        producer.producer_id == producer_id, producer.digest.is_(None)
+    )
 
     async def read(connection: AsyncConnection) -> int:
         return (await connection.execute(statement)).scalar_one()

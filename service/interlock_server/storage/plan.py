@@ -261,6 +261,11 @@ def _read_logs(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
         for row in found:
             producer = LogProducer(*row)
             facts.log_producers[producer.producer_id, producer.run_id] = producer
+    if needs.log_calls:
+        columns = column_names(tables.log_producer)
+        ids = sorted(needs.log_calls)
+        for row in (yield Select(tables.log_producer, columns, ("producer_id",), ids)):
+            facts.know_log_call(LogProducer(*row))
     # A log without a head is one whose run has to be looked for; those with one have had theirs.
     # Here that is the few whose head was deleted since it was looked for.
     for kind in RunKind:
