@@ -533,6 +533,15 @@ class _Logs(v1.LogServiceServicer):
             yield response
         fake.half_closed += 1
 
+    def WriteLogs(self, request: Any, context: Any) -> Any:  # noqa: N802
+        fake = self.fake
+        with fake.lock:
+            if request.id not in fake.producers:
+                fake.producers[request.id] = 1
+                log = fake.logs[request.run_id]
+                log += unpack(request.records, len(log))
+        return v1.WriteLogsResponse()
+
     def ListLogs(self, request: Any, context: Any) -> Any:  # noqa: N802
         records, token = _page(self.fake.logs[request.run_id], request)
         return v1.ListLogsResponse(records=records, next_page_token=token)

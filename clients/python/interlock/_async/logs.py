@@ -1,11 +1,13 @@
-"""The part of the client that reads logs. What writes them is `interlock.logs`."""
+"""The part of the client for logs. What ships the records of `logging` is `interlock.logs`."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
+from interlock import log_calls
 from interlock._async.parts import Part
 from interlock._async.tail import AsyncLogTail
+from interlock.log_columns import Line
 from interlock.v1.flow_run_pb2 import FlowRun
 from interlock.v1.log_pb2 import ListLogsRequest, LogFilter, LogRecord
 from interlock.v1.task_run_pb2 import TaskRun
@@ -13,7 +15,32 @@ from interlock.values import id_of
 
 
 class Logs(Part):
-    """Logs: read page by page, or followed."""
+    """Logs: read page by page, or followed; written a few lines at a time."""
+
+    async def write_logs(
+        self, run: FlowRun | TaskRun | str, lines: Iterable[Line | str] | str
+    ) -> None:
+        """Write some lines to the log of a flow run, or of a task run that is part of none.
+
+        They are durable when it returns. For those who have a few lines now and then;
+        `InterlockHandler` is far cheaper for many.
+
+        Args:
+            run: the run, or its id.
+            lines: what to write, in this order: a text is a line of level INFO that was made now; a
+                `log_columns.Line` says more. Many are written in several calls: where a later one
+                fails, the first lines are there.
+
+        Raises NotFound; InvalidArgument, also for a task run that is part of a flow run: its lines
+        go to the log of that.
+        """
+        complete = log_calls.lines_of([lines] if isinstance(lines, str) else lines)
+        limits = log_calls.LEAST_LIMITS
+        if not log_calls.fits(complete, limits):
+            limits = await self._calls.limits()
+        for request in log_calls.requests(id_of(run), complete, limits):
+            # Sent again it has the same id.
+            await self._calls.send(self._stubs.logs.WriteLogs, request, replay=True)
 
     async def list_logs(
         self,

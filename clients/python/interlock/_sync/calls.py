@@ -16,7 +16,7 @@ import grpc
 from interlock._sync import transport
 from interlock.errors import from_rpc_error
 from interlock.retry import Attempts, RetryPolicy
-from interlock.v1.server_pb2 import GetServerInfoRequest, GetServerInfoResponse
+from interlock.v1.server_pb2 import GetServerInfoRequest, GetServerInfoResponse, Limits
 
 
 class ListRequest(Protocol):
@@ -51,8 +51,8 @@ class Connection:
         self._stubs: transport.Stubs | None = None
         self._closed = False
         self._opening = threading.Lock()
-        self.max_batch_items = 0
-        """The server's limit; 0: not asked for yet."""
+        self.limits: Limits | None = None
+        """The server's limits; None: not asked for yet."""
 
     def stubs(self) -> transport.Stubs:
         """Answer the stubs of all services. Raises RuntimeError once it is closed."""
@@ -139,10 +139,13 @@ class Calls:
         """Answer the server's version, features and limits."""
         return self.send(self.stubs.server.GetServerInfo, GetServerInfoRequest(), replay=True)
 
+    def limits(self) -> Limits:
+        """Answer the server's limits, which are asked for once."""
+        if self._connection.limits is None:
+            self._connection.limits = (self.server_info()).limits
+        return self._connection.limits
+
     def _batch_size(self, count: int) -> int:
         if count <= _SMALL_BATCH:
             return _SMALL_BATCH
-        if not self._connection.max_batch_items:
-            limits = (self.server_info()).limits
-            self._connection.max_batch_items = limits.max_batch_items or _SMALL_BATCH
-        return self._connection.max_batch_items
+        return (self.limits()).max_batch_items or _SMALL_BATCH
