@@ -1,4 +1,4 @@
-"""Chunks of logs by the time of their records, and by the task runs in them"""
+"""Chunks of logs by the time of their records and by task runs, and open producers of logs"""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def upgrade() -> None:
         ["run_id", "first_ordinal"],
     )
     drop_index("ix_log_chunk_task_run__run_id")
+    build_index("ix_log_producer__open_run_id", "log_producer", ["run_id"], where="NOT closed")
 
 
 def downgrade() -> None:
+    drop_index("ix_log_producer__open_run_id")
     build_index("ix_log_chunk_task_run__run_id", "log_chunk_task_run", ["run_id"])
     drop_index("ix_log_chunk_task_run__run_id_first_ordinal")
     drop_index("ix_log_chunk__last_time_first_time_run_id")

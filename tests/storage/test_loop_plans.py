@@ -1,7 +1,6 @@
 """Loops look often, so what they read is found by an index, however many runs there are."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,8 +10,8 @@ from interlock_server.storage.database import Database
 from interlock_server.storage.dialects import open_database
 from interlock_server.storage.records import RunKind
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.support.explained import Explained
 from tests.support.stored import Rows, ago
 
 RUNS = 3000
@@ -50,36 +49,6 @@ async def fill(database: Database) -> None:
     await rows.put(database)
     if database.dialect == "postgresql":
         await database.read(lambda connection: connection.execute(text("ANALYZE")))
-
-
-class Explained:
-    """A database that notes how it reads."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.plan = ""
-
-    async def read(self, work: Any) -> Any:
-        async def explain(connection: AsyncConnection) -> Any:
-            return await work(self._Connection(self, connection))
-
-        return await self._database.read(explain)
-
-    class _Connection:
-        def __init__(self, owner: "Explained", connection: AsyncConnection) -> None:
-            self._owner = owner
-            self._connection = connection
-
-        async def execute(self, statement: Any) -> Any:
-            sql = statement.compile(
-                dialect=self._connection.dialect, compile_kwargs={"literal_binds": True}
-            )
-            how = (
-                "EXPLAIN" if self._connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
-            )
-            lines = (await self._connection.execute(text(f"{how} {sql}"))).all()
-            self._owner.plan += "\n".join(str(line[-1]) for line in lines)
-            return await self._connection.execute(statement)
 
 
 async def test_what_is_due_is_found_by_its_index(database: Database) -> None:

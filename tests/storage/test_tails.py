@@ -10,7 +10,6 @@ from interlock.v1 import log_pb2 as pb
 from interlock_server.core.log_tails import DRAIN_SILENCE, TailEnd, drained
 from interlock_server.rules.states import StateType
 from interlock_server.storage.log_queries import LogStatus
-from interlock_server.storage.records import LogProducer
 
 from tests.support.logs import append, messages_of, read_log, record_batch
 from tests.support.refusals import refused
@@ -195,11 +194,10 @@ def test_a_server_that_stops_tells_its_tails_where_to_go_on() -> None:
 
 
 def test_silence_before_the_end_does_not_count() -> None:
-    producer = LogProducer(uuid7(), uuid7(), 1, closed=False, updated=0)
     end = 10 * DRAIN_SILENCE
 
     def at(now: int) -> TailEnd | None:
-        return drained(LogStatus(StateType.COMPLETED, end, (producer,), now))
+        return drained(LogStatus(StateType.COMPLETED, end, True, 0, now))
 
     assert at(end + DRAIN_SILENCE) is None
     assert at(end + DRAIN_SILENCE + 1) is TailEnd.SILENT

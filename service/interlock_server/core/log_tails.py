@@ -91,15 +91,11 @@ def drained(status: LogStatus) -> TailEnd | None:
     """Answer whether nothing more is to come to a log, and how that is known."""
     if status.state_type not in TERMINAL:
         return None
-    if not status.producers:
-        over = (status.end_time or 0) + FIRST_WORD_GRACE < status.now
-        return TailEnd.DRAINED if over else None
-    if all(producer.closed for producer in status.producers):
+    end = status.end_time or 0
+    if not status.begun:
+        return TailEnd.DRAINED if end + FIRST_WORD_GRACE < status.now else None
+    if status.last_open_word is None:
         return TailEnd.DRAINED
     # Silence before the end tells nothing: the last words may be on their way.
-    end = status.end_time or 0
-    silent = all(
-        producer.closed or max(producer.updated, end) + DRAIN_SILENCE < status.now
-        for producer in status.producers
-    )
+    silent = max(status.last_open_word, end) + DRAIN_SILENCE < status.now
     return TailEnd.SILENT if silent else None

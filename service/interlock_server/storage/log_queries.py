@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from interlock_server.rules.states import Id, Micros, StateType
 from interlock_server.storage import tables
 from interlock_server.storage.database import Database
-from interlock_server.storage.records import LEVELS, LogChunk, LogProducer
+from interlock_server.storage.records import LEVELS, LogChunk
 
 CHUNKS_AT_ONCE = 8
 """How many chunks a read should ask for: at most 8 MiB of messages, mostly some hundred KiB."""
@@ -26,6 +26,9 @@ _COUNTS = (
     _CHUNK.c.error_count,
     _CHUNK.c.critical_count,
 )
+
+_OPEN = text("NOT log_producer.closed")
+"""As the index over open producers says it: SQLite takes it for no other words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +111,16 @@ class LogStatus:
 
     state_type: StateType | None
     end_time: Micros | None
-    producers: tuple[LogProducer, ...]
+    begun: bool
+    """Whether anyone has written to it, if only that there is nothing to write."""
+    last_open_word: Micros | None
+    """When any producer that has not closed said something last; None: all of them have closed."""
     now: Micros
     """The clock of this server's machine, which is near enough for a silence of seconds."""
 
 
 async def get_log_status(database: Database, run_id: Id, now: Micros) -> LogStatus | None:
     """Read whether more may come to a run's log; None: there is no such run."""
-    producer = tables.log_producer
 
     async def read(connection: AsyncConnection) -> LogStatus | None:
         for run in (tables.flow_run, tables.task_run):
@@ -128,15 +133,29 @@ async def get_log_status(database: Database, run_id: Id, now: Micros) -> LogStat
                 break
         else:
             return None
-        producers = await connection.execute(select(producer).where(producer.c.run_id == run_id))
+        words = await last_open_words(connection, [run_id])
         return LogStatus(
             None if row.state_type is None else StateType(row.state_type),
             row.end_time,
-            tuple(LogProducer(*found) for found in producers),
+            run_id in words,
+            words.get(run_id),
             now,
         )
 
     return await database.read(read)
+
+
+async def last_open_words(
+    connection: AsyncConnection, run_ids: Sequence[Id]
+) -> dict[Id, Micros | None]:
+    """Read of each log that has begun when its producers that have not closed were heard of last.
+
+    None: all have closed. However many those are, only the open ones are looked at.
+    """
+    head, producer = tables.log_head.c, tables.log_producer.c
+    last = select(func.max(producer.updated)).where(producer.run_id == head.run_id, _OPEN)
+    statement = select(head.run_id, last.scalar_subquery()).where(head.run_id.in_(run_ids))
+    return {row[0]: row[1] for row in await connection.execute(statement)}
 
 
 async def last_acknowledged(database: Database, producer_id: Id) -> int:

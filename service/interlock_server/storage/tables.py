@@ -396,6 +396,13 @@ log_producer = Table(
     # Of the records of a single call, so that its id is not taken for another's.
     Column("digest", LargeBinary),
     Index(None, "run_id"),
+    # Those of whom more may come: few, however many have written.
+    Index(
+        "ix_log_producer__open_run_id",
+        "run_id",
+        sqlite_where=text("NOT closed"),
+        postgresql_where=text("NOT closed"),
+    ),
     info={"retention": WithItsRun()},
 )
 

@@ -1,0 +1,75 @@
+"""What is asked of logs again and again is found by an index, however much there is of them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from interlock.ids import uuid7
+from interlock_server.core.log_tails import TailEnd, drained
+from interlock_server.storage import log_queries, migrations
+from interlock_server.storage.database import Database
+from interlock_server.storage.dialects import open_database
+from sqlalchemy import text
+
+from tests.support.explained import Explained
+from tests.support.servers import IN_MEMORY
+from tests.support.stored import Rows, ago
+
+PRODUCERS = 5_000
+
+
+@pytest_asyncio.fixture(params=["sqlite_memory", "postgresql_13", "postgresql_18"])
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """A database of each dialect, without any rows."""
+    if request.param == "sqlite_memory":
+        async with opened(IN_MEMORY) as database:
+            yield database
+        return
+    with request.getfixturevalue(request.param).database() as url:
+        async with opened(url) as database:
+            yield database
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = open_database(url)
+    await database.check()
+    await migrations.upgrade(database)
+    yield database
+    await database.close()
+
+
+async def put(database: Database, rows: Rows) -> None:
+    await rows.put(database)
+    if database.dialect == "postgresql":
+        await database.read(lambda connection: connection.execute(text("ANALYZE")))
+
+
+async def test_how_a_log_stands_is_known_without_looking_at_all_who_have_written(
+    database: Database,
+) -> None:
+    rows = Rows()
+    flow = rows.flow()
+    closed, silent, talking, mute = (rows.run("flow_run", ago(1), flow_id=flow) for _ in range(4))
+    for run_id in (closed, silent, talking):
+        rows.add("log_head", run_id=run_id)
+        for _ in range(PRODUCERS):
+            rows.add("log_producer", producer_id=uuid7(), run_id=run_id, closed=True)
+    for run_id, words in ((silent, (0.5, 0.7)), (talking, (0.5, 0))):
+        for word in words:
+            rows.add("log_producer", producer_id=uuid7(), run_id=run_id, updated=ago(word))
+    await put(database, rows)
+
+    for run_id, end in (
+        (closed, TailEnd.DRAINED),
+        (silent, TailEnd.SILENT),
+        (talking, None),
+        (mute, TailEnd.DRAINED),
+    ):
+        explained = Explained(database)
+        status = await log_queries.get_log_status(explained, run_id, ago(0))  # type: ignore[arg-type]
+        assert status is not None
+        assert drained(status) is end
+        assert "ix_log_producer__open_run_id" in explained.plan
+        assert "Seq Scan on log_producer" not in explained.plan
