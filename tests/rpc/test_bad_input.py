@@ -52,6 +52,11 @@ def call(stubs: Stubs, request: Message) -> Any:
     return getattr(getattr(stubs, STUBS[module]), method.removeprefix("TaskRunService"))(request)
 
 
+def list_logs(there: Specimens, **text: Any) -> log_pb2.ListLogsRequest:
+    wanted = log_pb2.LogFilter(text=log_pb2.TextPattern(**text))
+    return log_pb2.ListLogsRequest(run_id=there.flow_run, filter=wanted)
+
+
 def create_flow(**content: Any) -> flow_pb2.CreateFlowRequest:
     return flow_pb2.CreateFlowRequest(**{"name": unique("flow"), **content})
 
@@ -287,6 +292,25 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
         "filter.min_level",
         lambda it: log_pb2.ListLogsRequest(
             run_id=it.flow_run, filter=log_pb2.LogFilter(min_level=101)
+        ),
+    ),
+    # --- text in logs ---
+    "text that is empty": ("filter.text.substring", lambda it: list_logs(it, substring="")),
+    "text without a pattern": ("filter.text", lambda it: list_logs(it, ignore_case=True)),
+    "a long text": ("filter.text.regex", lambda it: list_logs(it, regex="é" * 501)),
+    "no regular expression": ("filter.text.regex", lambda it: list_logs(it, regex="(a")),
+    "a regular expression that looks back": (
+        "filter.text.regex",
+        lambda it: list_logs(it, regex="(?<=a)b"),
+    ),
+    "a large regular expression": (
+        "filter.text.regex",
+        lambda it: list_logs(it, regex="((a{100}){100}){100}"),
+    ),
+    "a logger without a name": (
+        "filter.loggers[1]",
+        lambda it: log_pb2.ListLogsRequest(
+            run_id=it.flow_run, filter=log_pb2.LogFilter(loggers=["a", ""])
         ),
     ),
     # --- enums, masks, etags, batches ---

@@ -35,6 +35,9 @@ LAST = 2**62
 _PAGE_BYTES = 16 * 1024 * 1024
 """How much of chunks with records for a page is unpacked: few bytes of zstd may stand for it."""
 
+_LOOKED_THROUGH = 64 * 1024 * 1024
+"""How much is unpacked for a page in which nothing is found: the next page goes on from there."""
+
 
 async def read_page(
     database: Database, query: LogQuery, place: Ordinal, unpack: Unpack[R]
@@ -44,7 +47,7 @@ async def read_page(
     Raises NotFoundError where there is no such run.
     """
     records: list[R] = []
-    start, unpacked = place.start, 0
+    start, unpacked, looked_through = place.start, 0, 0
     while start >= 0:
         chunks = await log_queries.list_chunks(
             database, query, start, place.descending, CHUNKS_AT_ONCE
@@ -61,7 +64,9 @@ async def read_page(
                 records.append(record)
             start = chunk.first_ordinal - 1 if place.descending else chunk.last_ordinal + 1
             unpacked += chunk.raw_bytes if found else 0
-            if unpacked >= _PAGE_BYTES and start >= 0:
+            looked_through += chunk.raw_bytes
+            enough = unpacked >= _PAGE_BYTES or looked_through >= _LOOKED_THROUGH
+            if enough and start >= 0:
                 return records, start
         if len(chunks) < CHUNKS_AT_ONCE:
             break

@@ -25,6 +25,8 @@ MAX_FILTER_DEPTH = 3
 """Of groups in groups."""
 MAX_FILTER_BYTES = 256 * 1024
 """SQLite takes statements of a million bytes, and values are written into them."""
+MAX_PATTERN_BYTES = 1000
+"""Of a text that is looked for in logs."""
 MAX_HISTORY_BUCKETS = 500
 MAX_LOG_BATCH_RECORDS = 10_000
 MAX_LOG_MESSAGE_BYTES = 1024 * 1024

@@ -1,13 +1,12 @@
-"""Log records: the columns they come in and are kept in, and the messages they go out as."""
+"""Log records: the columns they come in, and the messages they go out as."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate
 
-from google.protobuf.message import DecodeError
 from interlock import log_columns
 from interlock.v1 import log_pb2 as pb
 
@@ -16,8 +15,7 @@ from interlock_server.core.log_appends import LogBatch
 from interlock_server.rpc import fields
 from interlock_server.rpc.limits import MAX_LOG_BATCH_RECORDS, MAX_LOG_MESSAGE_BYTES
 from interlock_server.rules.states import Id, Micros
-from interlock_server.storage.log_queries import LogQuery
-from interlock_server.storage.records import LEVELS, LogChunk
+from interlock_server.storage.records import LEVELS
 
 _FIRST_TIME, _LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999, which is what protobuf's times allow."""
@@ -112,57 +110,6 @@ def level_counts(columns: pb.LogColumns, count: int) -> tuple[int, ...]:
     for level, number in levels.items():
         counts[sum(map(level.__ge__, LEVELS))] += number
     return tuple(counts)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFilter:
-    """Which records of the chunks read are wanted."""
-
-    query: LogQuery
-    from_ordinal: int = 0
-
-    def unpack(self, chunk: LogChunk, data: bytes) -> list[tuple[int, pb.LogRecord]]:
-        """Read a chunk's records that are wanted, each behind its ordinal."""
-        try:
-            lines = log_columns.lines(pb.LogColumns.FromString(data))
-        except (DecodeError, log_columns.MalformedColumns) as error:
-            raise RuntimeError(
-                f"The log chunk {chunk.first_ordinal} of run {chunk.run_id} is damaged"
-            ) from error
-        query = self.query
-        task_run_ids = frozenset(query.task_run_ids)
-        return [
-            (
-                ordinal,
-                pb.LogRecord(
-                    ordinal=ordinal,
-                    time=fields.to_timestamp(line.time_us),
-                    level=line.level,
-                    logger=line.logger,
-                    message=line.message,
-                    task_run_id=line.task_run_id,
-                    continued=line.continued,
-                ),
-            )
-            for ordinal, line in enumerate(lines, chunk.first_ordinal)
-            if ordinal >= self.from_ordinal
-            and line.level >= query.min_level
-            and (query.since is None or line.time_us >= query.since)
-            and (query.until is None or line.time_us < query.until)
-            and (not task_run_ids or line.task_run_id in task_run_ids)
-        ]
-
-
-def query(run_id: Id, given: pb.LogFilter) -> LogQuery:
-    """Read a filter of a log."""
-    fields.check_filter(given)
-    return LogQuery(
-        run_id,
-        fields.number("filter.min_level", given.min_level, log_columns.MAX_LEVEL),
-        fields.ids("filter.task_run_ids", given.task_run_ids),
-        fields.timestamp_or_none("filter", given, "since"),
-        fields.timestamp_or_none("filter", given, "until"),
-    )
 
 
 def parts(records: list[pb.LogRecord], max_bytes: int) -> list[list[pb.LogRecord]]:

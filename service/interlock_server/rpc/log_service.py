@@ -16,11 +16,12 @@ from interlock_server.core.errors import CallError, InvalidArgumentError
 from interlock_server.core.log_appends import AppendLog, Succession
 from interlock_server.core.log_pages import Ordinal
 from interlock_server.core.log_tails import TailEnd
-from interlock_server.rpc import fields, log_records, pages, states
+from interlock_server.rpc import fields, log_filters, log_records, pages, states
 from interlock_server.rpc.calls import Context, remaining
 from interlock_server.rpc.limits import LOG_WINDOW_BYTES
 from interlock_server.storage import log_queries
 from interlock_server.storage.errors import ClosedError, OverloadedError
+from interlock_server.storage.log_queries import LogQuery
 
 _MESSAGE_BYTES = 512 * 1024
 """How large the messages of a tail become, about."""
@@ -83,14 +84,14 @@ class LogService:
         """List the records of one log, a page at a time."""
         run_id = fields.id_("run_id", request.run_id)
         size = fields.page_size(request.page_size)
-        query = log_records.query(run_id, request.filter)
+        wanted = log_filters.read(request.filter)
         after = pages.position(request, (int,))
         start = int(after[0]) if after else (log_pages.LAST if request.descending else 0)
         records, beyond = await log_pages.read_page(
             self._engine.database,
-            query,
+            LogQuery(run_id, wanted.conditions),
             Ordinal(start, size, request.descending),
-            log_records.RecordFilter(query).unpack,
+            wanted.unpack,
         )
         fitting = log_records.parts(records, _PAGE_BYTES)
         if len(fitting) > 1:
@@ -104,14 +105,14 @@ class LogService:
         """Stream one log until its run is drained."""
         run_id = fields.id_("run_id", request.run_id)
         start = fields.number("from_ordinal", request.from_ordinal, log_pages.LAST)
-        query = log_records.query(run_id, request.filter)
-        wanted = log_records.RecordFilter(query, start)
+        wanted = log_filters.read(request.filter)
+        query = LogQuery(run_id, wanted.conditions)
         engine = self._engine
         following = log_tails.follow(engine.database, engine.signals, query, start, engine.draining)
         async with aclosing(following):
             async for part in following:
                 if part.chunk is not None:
-                    found = [record for _, record in wanted.unpack(*part.chunk)]
+                    found = [record for _, record in wanted.unpack(*part.chunk, start)]
                     for records in log_records.parts(found, _MESSAGE_BYTES):
                         yield pb.TailLogsResponse(
                             records=records, next_ordinal=records[-1].ordinal + 1

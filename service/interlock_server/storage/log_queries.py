@@ -32,14 +32,36 @@ _OPEN = text("NOT log_producer.closed")
 
 
 @dataclass(frozen=True, slots=True)
-class LogQuery:
-    """Which records of a log. Chunks that can not hold any are not read."""
+class RecordConditions:
+    """Which records are wanted. Chunks that can not hold any are not read."""
 
-    run_id: Id
     min_level: int = 0
     task_run_ids: Sequence[Id] = ()
     since: Micros | None = None
     until: Micros | None = None
+
+    def on_chunks(self) -> list[ColumnElement[bool]]:
+        """Answer what chunks with such records meet; `task_run_ids` are for the side table."""
+        met: list[ColumnElement[bool]] = []
+        if self.min_level > 0:
+            class_ = sum(self.min_level >= level for level in LEVELS)
+            met.append(or_(*(count > 0 for count in _COUNTS[class_:])))
+        if self.since is not None:
+            met.append(_CHUNK.c.last_time >= self.since)
+        if self.until is not None:
+            met.append(_CHUNK.c.first_time < self.until)
+        return met
+
+
+ANY_RECORD = RecordConditions()
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which records of a log."""
+
+    run_id: Id
+    wanted: RecordConditions = ANY_RECORD
 
 
 async def list_chunks(
@@ -63,19 +85,14 @@ async def list_chunks(
         )
         statement = statement.where(chunk.first_ordinal >= func.coalesce(holding, from_ordinal))
         statement = statement.order_by(chunk.first_ordinal)
-    if query.min_level > 0:
-        class_ = sum(query.min_level >= level for level in LEVELS)
-        statement = statement.where(or_(*(count > 0 for count in _COUNTS[class_:])))
-    if query.since is not None:
-        statement = statement.where(chunk.last_time >= query.since)
-    if query.until is not None:
-        statement = statement.where(chunk.first_time < query.until)
-    if query.task_run_ids:
+    statement = statement.where(*query.wanted.on_chunks())
+    if query.wanted.task_run_ids:
         side = tables.log_chunk_task_run.c
         statement = statement.where(
             chunk.first_ordinal.in_(
                 select(side.first_ordinal).where(
-                    side.task_run_id.in_(query.task_run_ids), side.run_id == query.run_id
+                    side.task_run_id.in_(query.wanted.task_run_ids),
+                    side.run_id == query.run_id,
                 )
             )
         )
