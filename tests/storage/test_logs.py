@@ -205,7 +205,11 @@ def test_a_batch_that_can_not_be_taken_is_refused_and_the_stream_goes_on(stubs: 
         12: ("INVALID_FIELD", "records.messages[0]"),
     }
     assert messages_of(read_log(stubs, run.id)) == ["one", "two"]
-    assert append(stubs, producer, batches).refused == []
+    # Whoever has not heard the answers hears them again.
+    again = append(stubs, producer, batches)
+    assert (again.durable_before, again.acknowledged) == (13, 13)
+    reasons = [(batch.number, batch.error.reason) for batch in again.refused]
+    assert reasons == [(batch.number, batch.error.reason) for batch in appended.refused]
     assert messages_of(read_log(stubs, run.id)) == ["one", "two"]
 
 

@@ -56,7 +56,7 @@ class LogService:
         durable = await log_queries.last_acknowledged(self._engine.database, producer_id)
         yield pb.AppendLogsResponse(acknowledged=durable)
         draining = self._engine.draining
-        intake = _Intake(self._engine, producer_id, durable)
+        intake = _Intake(self._engine, producer_id)
         reading = asyncio.create_task(intake.read(first, requests))
         going = asyncio.create_task(draining.wait())
         going.add_done_callback(lambda _: reading.cancel())
@@ -133,10 +133,9 @@ class _Pending:
 class _Intake:
     """The batches of one stream: read in order, answered in order, never more than the window."""
 
-    def __init__(self, engine: Engine, producer_id: str, durable: int) -> None:
+    def __init__(self, engine: Engine, producer_id: str) -> None:
         self._engine = engine
         self._producer_id = producer_id
-        self._durable = durable
         self._taken: int | None = None
         self._succession = Succession()
         self._pending: deque[_Pending] = deque()
@@ -198,13 +197,15 @@ class _Intake:
         await self._change()
 
     def _is_known(self, number: int) -> bool:
-        """Answer whether the batch was taken before; raise where one is missing before it."""
+        """Answer whether this stream has taken the batch; raise where one is missing before it."""
         if number < 0:
             raise InvalidArgumentError("number", "Batches are numbered from 1 on.")
         if self._taken is None:
-            # The first batch of a stream may have any number: those before it were refused, or
-            # their run was deleted since, and the producer knows.
-            return number <= self._durable
+            # The first batch of a stream may have any number. It may be higher: those before it
+            # were refused, or their run was deleted since, and the producer knows. It may be one
+            # that is durable: among those that had no answer may be some that were refused, which
+            # only a second look at each can tell.
+            return False
         if number <= self._taken:
             return True
         if number > self._taken + 1:

@@ -259,7 +259,9 @@ class AppendLogsResponse(google.protobuf.message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: builtins.int
     REFUSED_FIELD_NUMBER: builtins.int
     acknowledged: builtins.int
-    """All batches up to this number are durable, or refused."""
+    """All batches up to this number are durable, or refused; in the first message the highest one that
+    is durable.
+    """
     @property
     def refused(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RefusedLogBatch]:
         """The batches that were refused, since the last message. They are not stored."""

@@ -190,16 +190,19 @@ class LogServiceStub(typing.Generic[_LogServiceAppendLogsType, _LogServiceWriteL
     """Streams log batches in, and acknowledgements of what is durable out: exactly once.
 
     A producer has an id and numbers its batches 1, 2, 3, ... The first message of the stream names
-    the producer; the first answer tells the highest number that is durable, behind which the
-    producer goes on after a broken stream. Batches that are durable are ignored when they come
-    again. When a batch can not be taken for what it is (an unknown run, a malformed column) it is
-    refused by itself in the answer, and the stream goes on. The server reads no further while
-    `Limits.log_window_bytes` are unacknowledged. Half-close the stream when done; it ends when all
-    is acknowledged.
+    the producer; the first answer tells the highest number that is durable. Batches that are
+    durable are acknowledged, and not stored once more, when they come again. When a batch can not
+    be taken for what it is (an unknown run, a malformed column) it is refused by itself in the
+    answer, and the stream goes on. The server reads no further while `Limits.log_window_bytes` are
+    unacknowledged. Half-close the stream when done; it ends when all is acknowledged.
+
+    After a broken stream a producer sends again, in order, what had no answer, also where the first
+    answer says that later ones are durable: one of those may have been refused, and is then refused
+    again, with its reason. The numbers of the answers to them begin at theirs.
 
     Errors: INVALID_ARGUMENT `BATCH_OUT_OF_ORDER` for a number that is not one more than that of the
     batch before it in the stream; UNAVAILABLE while the database is away, or when the server goes
-    away: connect again and go on behind the number told.
+    away: connect again and go on.
     """
 
     WriteLogs: _LogServiceWriteLogsType
@@ -288,16 +291,19 @@ class LogServiceServicer(metaclass=abc.ABCMeta):
         """Streams log batches in, and acknowledgements of what is durable out: exactly once.
 
         A producer has an id and numbers its batches 1, 2, 3, ... The first message of the stream names
-        the producer; the first answer tells the highest number that is durable, behind which the
-        producer goes on after a broken stream. Batches that are durable are ignored when they come
-        again. When a batch can not be taken for what it is (an unknown run, a malformed column) it is
-        refused by itself in the answer, and the stream goes on. The server reads no further while
-        `Limits.log_window_bytes` are unacknowledged. Half-close the stream when done; it ends when all
-        is acknowledged.
+        the producer; the first answer tells the highest number that is durable. Batches that are
+        durable are acknowledged, and not stored once more, when they come again. When a batch can not
+        be taken for what it is (an unknown run, a malformed column) it is refused by itself in the
+        answer, and the stream goes on. The server reads no further while `Limits.log_window_bytes` are
+        unacknowledged. Half-close the stream when done; it ends when all is acknowledged.
+
+        After a broken stream a producer sends again, in order, what had no answer, also where the first
+        answer says that later ones are durable: one of those may have been refused, and is then refused
+        again, with its reason. The numbers of the answers to them begin at theirs.
 
         Errors: INVALID_ARGUMENT `BATCH_OUT_OF_ORDER` for a number that is not one more than that of the
         batch before it in the stream; UNAVAILABLE while the database is away, or when the server goes
-        away: connect again and go on behind the number told.
+        away: connect again and go on.
         """
 
     @abc.abstractmethod
