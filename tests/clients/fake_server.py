@@ -108,6 +108,8 @@ class FakeServer:
         self.refuse: set[str] = set()
         self.drop_batches = 0
         """So many streams break after they stored a batch, before they acknowledge it."""
+        self.swallow_answers = 0
+        """How many batches are taken without a word before the stream is cut."""
         self.break_before: list[status_pb2.Status] = []
         """Streams of logs break so at their first batch, which is not stored."""
         self.acknowledging = threading.Event()
@@ -503,31 +505,36 @@ class _Logs(v1.LogServiceServicer):
         producer = next(requests).producer_id
         with fake.lock:
             fake.streams += 1
-            done = fake.producers.setdefault(producer, 0)
-        yield v1.AppendLogsResponse(acknowledged=done)
+            durable = fake.producers.setdefault(producer, 0)
+        yield v1.AppendLogsResponse(acknowledged=durable)
+        taken = 0
         for request in requests:
             response = v1.AppendLogsResponse()
             with fake.lock:
                 if fake.break_before:
                     abort(context, fake.break_before.pop(0))
-                done = fake.producers[producer]
-                if request.number > done + 1:
+                if taken and request.number > taken + 1:
                     failure = status(Code.INVALID_ARGUMENT, reason="BATCH_OUT_OF_ORDER")
                     abort(context, failure)
-                if request.number == done + 1:
-                    fake.producers[producer] = request.number
-                    if request.run_id in fake.refuse:
-                        refused = response.refused.add(number=request.number)
-                        refused.error.code = Code.NOT_FOUND.value[0]
-                        refused.error.reason = "RUN_NOT_FOUND"
-                    elif request.records.messages:
+                taken = request.number
+                if request.run_id in fake.refuse:
+                    refused = response.refused.add(number=taken)
+                    refused.error.code = Code.NOT_FOUND.value[0]
+                    refused.error.reason = "RUN_NOT_FOUND"
+                elif taken > fake.producers[producer]:
+                    fake.producers[producer] = taken
+                    if request.records.messages:
                         log = fake.logs[request.run_id]
                         log += unpack(request.records, len(log))
                     if request.end_of_run:
                         fake.ended[request.run_id].append(producer)
-                response.acknowledged = fake.producers[producer]
-                if fake.drop_batches:
-                    fake.drop_batches -= 1
+                response.acknowledged = taken
+                if fake.swallow_answers > 1:
+                    fake.swallow_answers -= 1
+                    continue
+                if fake.drop_batches or fake.swallow_answers:
+                    fake.drop_batches -= bool(fake.drop_batches)
+                    fake.swallow_answers = 0
                     abort(context, status(Code.UNAVAILABLE, "the stream was cut"))
             fake.acknowledging.wait()
             yield response

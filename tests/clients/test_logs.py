@@ -206,6 +206,39 @@ def test_what_is_refused_is_reported(
     assert "refused 1 log records" in capfd.readouterr().err
 
 
+def test_what_is_refused_is_reported_also_where_the_answer_was_lost(
+    server: FakeServer, make: Make
+) -> None:
+    refusals: list[str] = []
+    other = RUN[:-1] + "2"
+    server.refuse.add(other)
+    # One is refused, one behind it is durable, and then the stream breaks.
+    server.swallow_answers = 2
+    logger, handler = make(on_refused=lambda what, n: refusals.append(what.error.reason))
+    logger.info("not kept", extra={"flow_run_id": other})
+    logger.info("kept")
+    assert handler.flush(10)
+    assert server.streams == 2
+    assert server.lines(RUN) == ["kept"]
+    assert refusals == ["RUN_NOT_FOUND"]
+    assert handler.statistics.delivered == 1
+
+
+def test_a_broken_stream_behind_a_refused_batch_makes_no_new_producer(
+    server: FakeServer, make: Make
+) -> None:
+    """What the server has not written yet of the old one would be written twice."""
+    server.refuse.add(RUN[:-1] + "2")
+    logger, handler = make()
+    logger.info("not kept", extra={"flow_run_id": RUN[:-1] + "2"})
+    assert handler.flush(10)
+    server.break_before.append(status(grpc.StatusCode.UNAVAILABLE))
+    logger.info("kept")
+    assert handler.flush(10)
+    assert server.streams == 2
+    assert len(server.producers) == 1
+
+
 def test_a_batch_that_breaks_every_stream_is_given_up_and_said(
     server: FakeServer, make: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:

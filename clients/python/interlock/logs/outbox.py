@@ -98,7 +98,7 @@ class Outbox:
         yield AppendLogsRequest(producer_id=producer)
         while True:
             with self._lock:
-                # The first answer tells where to go on.
+                # The first answer tells whether the service knows us.
                 while stream == self._stream and not self._ready:
                     self._moved.wait()
                 if stream != self._stream:
@@ -171,9 +171,12 @@ class Outbox:
         """Take in what the service says: what is durable, what it refused."""
         refusals: list[Refusal] = []
         with self._lock:
-            known = self._unacknowledged.knows(response.acknowledged, first=not self._ready)
+            known = self._unacknowledged.knows(response.acknowledged)
             if known:
-                refusals = self._unacknowledged.acknowledge(response)
+                # The first answer speaks of all that is durable. What was refused is not told with
+                # it: that is found out by sending again.
+                if self._ready:
+                    refusals = self._unacknowledged.acknowledge(response)
                 self._ready = True
                 self._moved.notify_all()
             else:

@@ -84,10 +84,13 @@ class Unacknowledged:
 
     # What comes back
 
-    def knows(self, acknowledged: int, *, first: bool) -> bool:
-        """Tell whether the service has our history. `first`: it is the stream's first answer."""
-        forgotten = first and acknowledged < self._acknowledged
-        return not forgotten and acknowledged <= self._number
+    def knows(self, acknowledged: int) -> bool:
+        """Tell whether the service has our history: nothing that we have not sent.
+
+        It may know less: what was refused, and what was sent for runs that are deleted now, leaves
+        no number there.
+        """
+        return acknowledged <= self._number
 
     def acknowledge(self, response: AppendLogsResponse) -> list[Refusal]:
         """Forget what is durable; answer what was refused."""
@@ -102,7 +105,6 @@ class Unacknowledged:
             else:
                 self.refused += batch.records
                 refusals.append(Refusal(refusal, batch.records))
-        self._sent = max(self._sent, response.acknowledged)
         return refusals
 
     def settle(self) -> None:
