@@ -12,6 +12,8 @@ from interlock.v1.task_run_pb2 import TaskRun
 
 from tests.faults.history import History, StoredLine, StoredRun, StoredTransition
 from tests.faults.load import verdict_word
+from tests.support.operators import maintenance_of
+from tests.support.servers import ServerProcess
 
 _AT_ONCE = 8
 """How many runs are read at the same time."""
@@ -33,6 +35,16 @@ async def check(target: str, history: History) -> None:
         }
     problems = history.problems(runs, logs)
     assert not problems, "\n".join(problems[:20])
+
+
+async def check_database(server: ServerProcess) -> None:
+    """Fail if the server's own check of what is stored finds anything."""
+
+    def found() -> dict[str, list[str]]:
+        with maintenance_of(server) as maintenance:
+            return {check: all_ for check, all_ in maintenance.check().items() if all_}
+
+    assert not (problems := await asyncio.to_thread(found)), problems
 
 
 async def _read_run(client: AsyncClient, run_id: str) -> StoredRun:

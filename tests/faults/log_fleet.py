@@ -1,0 +1,132 @@
+"""A fleet of producers of logs: lines like those of real logs, batches for many runs a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+
+from interlock import AsyncClient
+from interlock.log_columns import pack
+from interlock.v1.log_pb2 import AppendLogsRequest
+
+from benchmarks.log_lines import LogLines
+from tests.faults.load import PATIENCE
+from tests.faults.log_digests import LogDigests, read_back
+from tests.faults.producer import BatchProducer
+from tests.faults.readback import check_database
+from tests.support.servers import ServerProcess
+
+PRODUCERS = 8
+_SHARED, _OWN = 4, 3
+"""How many logs all producers write to, and how many each one has for itself."""
+
+
+class FleetProducer(BatchProducer):
+    """One of a fleet. It notes each batch in the digests before it is sent."""
+
+    def __init__(self, fleet: Fleet, place: int, run_ids: Sequence[str]) -> None:
+        super().__init__(fleet.note)
+        self.batch_runs: dict[int, str] = {}
+        """Whose log each batch is for."""
+        self.acknowledged_lines = 0
+        self._name = f"worker-{place}"
+        self._fleet = fleet
+        self._run_ids = run_ids
+        self._lines = LogLines(seed=place)
+        self._random = random.Random(place)
+        if self._lines.source.startswith("built-in"):
+            warnings.warn("REAL LOGS NOT USED: lines come from built-in templates", stacklevel=1)
+
+    async def run(self, target: str, lines: int, largest: int) -> None:
+        """Send so many lines in batches of at most `largest`; return when all are answered."""
+        await self.send(target, self._batches(lines, largest), PATIENCE)
+
+    def _batches(self, lines: int, largest: int) -> Iterator[AppendLogsRequest]:
+        number = 0
+        while lines > 0:
+            number += 1
+            count = min(lines, self._random.randint(1, largest))
+            lines -= count
+            run_id = self.batch_runs[number] = self._random.choice(self._run_ids)
+            taken = [
+                (time, level, f"{self._name}.{logger}", message, task_run_id, goes_on)
+                for time, level, logger, message, task_run_id, goes_on in self._lines.take(count)
+            ]
+            self._fleet.sent.add(run_id, taken)
+            yield AppendLogsRequest(number=number, run_id=run_id, records=pack(taken))
+
+    def _on_answer(self, request: AppendLogsRequest) -> None:
+        super()._on_answer(request)
+        self.acknowledged_lines += len(request.records.messages)
+
+
+class Fleet:
+    """Producers, the runs that they write to, and digests of all that they send."""
+
+    def __init__(self, lines: int, largest: int) -> None:
+        """Plan so many lines, all together, in batches of at most `largest`."""
+        self.lines = lines
+        self.sent = LogDigests()
+        self.producers: list[FleetProducer] = []
+        self.shared_run_ids: list[str] = []
+        """The runs to which all producers write."""
+        self._largest = largest
+        self._milestones: list[tuple[float, asyncio.Event]] = []
+
+    async def work(self, target: str) -> None:
+        """Send all lines; return when all are answered."""
+        async with AsyncClient(target, timeout=PATIENCE) as client:
+            flow = await client.create_flow("fleet")
+
+            async def make(count: int) -> list[str]:
+                return [(await client.create_flow_run(flow)).id for _ in range(count)]
+
+            self.shared_run_ids = await make(_SHARED)
+            self.producers = [
+                FleetProducer(self, place, [*self.shared_run_ids, *await make(_OWN)])
+                for place in range(PRODUCERS)
+            ]
+        async with asyncio.TaskGroup() as group:
+            for producer in self.producers:
+                group.create_task(producer.run(target, self.lines // PRODUCERS, self._largest))
+
+    async def reaches(self, share: float) -> None:
+        """Wait until a share of the lines, from 0 to 1, is acknowledged."""
+        event = asyncio.Event()
+        self._milestones.append((share * self.lines, event))
+        self.note()
+        await event.wait()
+
+    def note(self) -> None:
+        """See which milestones are reached."""
+        done = sum(producer.acknowledged_lines for producer in self.producers)
+        for milestone, event in self._milestones:
+            if done >= milestone:
+                event.set()
+
+    @property
+    def resent(self) -> int:
+        """How many batches were sent once more."""
+        return sum(producer.resent for producer in self.producers)
+
+    def refusals(self) -> dict[str, set[str]]:
+        """The reasons for which batches were refused, by the runs that they were for."""
+        found: dict[str, set[str]] = {}
+        for producer in self.producers:
+            for number, refused in producer.refused.items():
+                found.setdefault(producer.batch_runs[number], set()).add(refused.error.reason)
+        return found
+
+    async def check(self, server: ServerProcess) -> None:
+        """Fail if anything was lost, doubled or reordered, or the server finds something amiss."""
+        await check_logs(server, self.sent)
+
+
+async def check_logs(server: ServerProcess, sent: LogDigests) -> None:
+    """Fail if logs do not read back as they were sent, or the server finds something amiss."""
+    found = await read_back(server.target, sent.run_ids)
+    differences = sent.differences(found)
+    assert not differences, "\n".join(differences[:20])
+    await check_database(server)
