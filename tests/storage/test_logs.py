@@ -158,13 +158,16 @@ def test_a_producer_may_write_to_many_logs(stubs: Stubs) -> None:
         assert messages_of(read_log(stubs, run.id)) == [f"line {n}" for n in numbers]
 
 
-def test_a_batch_that_skips_a_number_ends_the_stream(stubs: Stubs) -> None:
+@pytest.mark.parametrize(("numbers", "durable"), [((1, 2, 4), 2), ((2, 3, 1), 3), ((7, 9), 7)])
+def test_a_batch_out_of_order_ends_the_stream(
+    stubs: Stubs, numbers: tuple[int, ...], durable: int
+) -> None:
     run, producer = make_flow_run(stubs), uuid7()
-    batches = [record_batch(run.id, f"line {n}", number=n) for n in (1, 2, 4)]
+    batches = [record_batch(run.id, f"line {n}", number=n) for n in numbers]
     with refused(StatusCode.INVALID_ARGUMENT, "BATCH_OUT_OF_ORDER", "number"):
         append(stubs, producer, batches)
-    assert append(stubs, producer, []).durable_before == 2
-    assert messages_of(read_log(stubs, run.id)) == ["line 1", "line 2"]
+    assert append(stubs, producer, []).durable_before == durable
+    assert messages_of(read_log(stubs, run.id)) == [f"line {n}" for n in numbers[:-1]]
 
 
 def test_a_batch_that_can_not_be_taken_is_refused_and_the_stream_goes_on(stubs: Stubs) -> None:

@@ -136,6 +136,7 @@ class _Intake:
     def __init__(self, engine: Engine, producer_id: str) -> None:
         self._engine = engine
         self._producer_id = producer_id
+        self._first = 0
         self._taken: int | None = None
         self._succession = Succession()
         self._pending: deque[_Pending] = deque()
@@ -205,10 +206,11 @@ class _Intake:
             # were refused, or their run was deleted since, and the producer knows. It may be one
             # that is durable: among those that had no answer may be some that were refused, which
             # only a second look at each can tell.
+            self._first = number
             return False
-        if number <= self._taken:
+        if self._first <= number <= self._taken:
             return True
-        if number > self._taken + 1:
+        if number != self._taken + 1:
             raise InvalidArgumentError(
                 "number",
                 f"Batch {number} came after batch {self._taken}: send {self._taken + 1} first.",
