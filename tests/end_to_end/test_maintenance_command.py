@@ -20,7 +20,7 @@ from tests.support.stored import Rows, ago
 NOT_ASKED, FOUND = 2, 3
 
 
-@pytest_asyncio.fixture(params=["sqlite", "postgresql_13", "postgresql_18"])
+@pytest_asyncio.fixture(params=["sqlite", "postgresql_18"])
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """A database with two old runs and a young one."""
     if request.param == "sqlite":

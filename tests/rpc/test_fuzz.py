@@ -37,7 +37,7 @@ TAIL_PATIENCE = 0.3
 
 # The same examples in each run: a run that fails can be run again.
 few = settings(
-    max_examples=20,
+    max_examples=10,
     derandomize=True,
     database=None,
     deadline=None,
