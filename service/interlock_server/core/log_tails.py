@@ -41,6 +41,8 @@ class TailPart:
     """A part of a log that is followed: a decompressed chunk, or in the last part the end."""
 
     chunk: tuple[LogChunk, bytes] | None
+    from_ordinal: int
+    """What is before it was seen already: chunks that are merged come again in a larger one."""
     next_ordinal: int
     end: TailEnd | None = None
 
@@ -66,15 +68,15 @@ async def follow(
             ):
                 for chunk in chunks:
                     if chunk.last_ordinal >= from_ordinal:
-                        from_ordinal = chunk.last_ordinal + 1
+                        seen, from_ordinal = from_ordinal, chunk.last_ordinal + 1
                         # One at a time: a reader that is slow holds no more than that in memory.
-                        yield TailPart((chunk, await decompress(chunk)), from_ordinal)
+                        yield TailPart((chunk, await decompress(chunk)), seen, from_ordinal)
                 if len(chunks) < CHUNKS_AT_ONCE:
                     break
             if end is None and draining.is_set():
                 end = TailEnd.SERVER_DRAINING
             if end is not None:
-                yield TailPart(None, from_ordinal, end)
+                yield TailPart(None, from_ordinal, from_ordinal, end)
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), _POLL)

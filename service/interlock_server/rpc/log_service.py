@@ -112,7 +112,7 @@ class LogService:
         async with aclosing(following):
             async for part in following:
                 if part.chunk is not None:
-                    found = [record for _, record in wanted.unpack(*part.chunk, start)]
+                    found = [record for _, record in wanted.unpack(*part.chunk, part.from_ordinal)]
                     for records in log_records.parts(found, _MESSAGE_BYTES):
                         yield pb.TailLogsResponse(
                             records=records, next_ordinal=records[-1].ordinal + 1
