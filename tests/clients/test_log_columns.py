@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from interlock import v1
-from interlock.log_columns import Line, MalformedColumns, lines, pack, unpack
+from interlock.log_columns import Line, MalformedColumns, join, lines, pack, unpack
 
 EARLIEST = -62_135_596_800 * 1_000_000
 LATEST = 253_402_300_800 * 1_000_000 - 1
@@ -43,6 +43,27 @@ def test_lines_come_back_as_they_were(given_lines: list[Line]) -> None:
         )
         for record in records
     ] == given_lines
+
+
+@given(st.lists(LINES, min_size=1, max_size=5))
+def test_joined_columns_have_the_lines_of_their_parts(parts: list[list[Line]]) -> None:
+    whole = [line for part in parts for line in part]
+    joined = join([pack(part) for part in parts])
+    assert lines(v1.LogColumns.FromString(joined.SerializeToString())) == whole
+    used = {line.task_run_id for line in whole} - {""}
+    assert len(joined.task_run_ids) == len(used)
+    said = {descriptor.name for descriptor, _ in joined.ListFields()}
+    packed = {descriptor.name for descriptor, _ in pack(whole).ListFields()}
+    # What is said of some parts is said of all, also where it goes without saying.
+    assert said >= packed
+
+
+def test_joining_says_of_each_part_what_it_left_out() -> None:
+    one = v1.LogColumns(messages=["a", "b"], task_run_ids=["task", "other"], loggers=["x", "y"])
+    two = v1.LogColumns(messages=["c"], levels=[50], continued=[0])
+    one.base_time.seconds, two.base_time.seconds = 1, 2
+    assert lines(join([one, two])) == [*lines(one), *lines(two)]
+    assert join([one, two]).task_run_ids == ["task"]
 
 
 def test_columns_that_say_nothing_are_left_out() -> None:

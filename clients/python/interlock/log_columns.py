@@ -77,6 +77,77 @@ def pack(lines: Sequence[tuple[int, int, str, str, str, bool]]) -> LogColumns:
     return columns
 
 
+def join(parts: Sequence[LogColumns]) -> LogColumns:
+    """Make one of the columns of records that follow each other; there is at least one part.
+
+    Column by column, since that is far cheaper than record by record. A task run that no record
+    names is left out. Raises MalformedColumns.
+    """
+    for part in parts:
+        validate(part)
+    counts = [len(part.messages) for part in parts]
+    joined = LogColumns()
+    for part in parts:
+        joined.messages.extend(part.messages)
+    _join_times(joined, parts, counts)
+    if any(part.levels for part in parts):
+        for part, count in zip(parts, counts, strict=True):
+            joined.levels.extend(part.levels or [DEFAULT_LEVEL] * count)
+    names = [list(part.loggers) or [""] for part in parts]
+    indexes = [part.logger_indexes or [0] * n for part, n in zip(parts, counts, strict=True)]
+    loggers, logger_indexes = _join_names(names, indexes, ())
+    if len(loggers) > 1:
+        joined.logger_indexes.extend(logger_indexes)
+    if loggers != [""]:
+        joined.loggers.extend(loggers)
+    names = [["", *part.task_run_ids] for part in parts]
+    indexes = [
+        part.task_run_indexes or [min(1, len(part.task_run_ids))] * count
+        for part, count in zip(parts, counts, strict=True)
+    ]
+    task_runs, task_run_indexes = _join_names(names, indexes, ("",))
+    joined.task_run_ids.extend(task_runs[1:])
+    if len(task_runs) > 1 and (len(task_runs) > 2 or 0 in task_run_indexes):
+        joined.task_run_indexes.extend(task_run_indexes)
+    start = 0
+    for part, count in zip(parts, counts, strict=True):
+        joined.continued.extend([start + mark for mark in part.continued])
+        start += count
+    return joined
+
+
+def _join_times(joined: LogColumns, parts: Sequence[LogColumns], counts: Sequence[int]) -> None:
+    bases = [_micros(part.base_time) for part in parts]
+    joined.base_time.CopyFrom(parts[0].base_time)
+    if bases.count(bases[0]) == len(bases) and not any(part.time_offsets_us for part in parts):
+        return
+    for part, base, count in zip(parts, bases, counts, strict=True):
+        later = base - bases[0]
+        offsets = part.time_offsets_us
+        joined.time_offsets_us.extend(map(later.__add__, offsets) if offsets else [later] * count)
+
+
+def _join_names(
+    names: Sequence[Sequence[str]], indexes: Sequence[Sequence[int]], first: Iterable[str]
+) -> tuple[list[str], list[int]]:
+    """Answer the names that are used, those of `first` in any case, and the index of each record's
+    name, given for each part its names and its records' indexes into them."""
+    numbers = {name: number for number, name in enumerate(first)}
+    joined: list[int] = []
+    for own, of_records in zip(names, indexes, strict=True):
+        # In order of first use, each number once.
+        new = {
+            number: numbers.setdefault(own[number], len(numbers))
+            for number in dict.fromkeys(of_records)
+        }
+        joined.extend(map(new.__getitem__, of_records))
+    return list(numbers), joined
+
+
+def _micros(time: Timestamp) -> int:
+    return time.seconds * 1_000_000 + time.nanos // 1000
+
+
 def validate(columns: LogColumns) -> None:
     """Raise MalformedColumns where the columns do not fit together, or there is no record."""
     count = len(columns.messages)
@@ -135,7 +206,7 @@ def _spread(
     validate(columns)
     messages = columns.messages
     count = len(messages)
-    base = columns.base_time.seconds * 1_000_000 + columns.base_time.nanos // 1000
+    base = _micros(columns.base_time)
     loggers = list(columns.loggers) or [""]
     task_runs = ["", *columns.task_run_ids]
     only_task_run = task_runs[1] if len(task_runs) > 1 else ""

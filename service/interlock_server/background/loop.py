@@ -61,9 +61,13 @@ class LoopReport:
 class Loop:
     """Runs some work again and again while the term is held. May be started again after a stop."""
 
-    def __init__(self, name: str, period: float, work: Work, term: TermKeeper) -> None:
+    def __init__(
+        self, name: str, period: float, work: Work, term: TermKeeper, *, routine: bool = False
+    ) -> None:
+        """`routine` tells that it always does something, which is no news then."""
         self.report = LoopReport(name, period)
         self._work = work
+        self._routine = routine
         self._term = term
         self._next: Micros | None = None
         self._wake = asyncio.Event()
@@ -115,7 +119,8 @@ class Loop:
         if look.done:
             report.done += look.done
             report.last_done = now
-            log.info("loop_did", loop=report.name, count=look.done)
+            tell = log.debug if self._routine else log.info
+            tell("loop_did", loop=report.name, count=look.done)
         if look.next_due is not None:
             self.expect(look.next_due)
 

@@ -1,4 +1,5 @@
-"""The loops of one server: dead runs, late runs, pauses that are over, what is being cancelled."""
+"""The loops of one server: dead runs, late runs, pauses that are over, what is being cancelled,
+small chunks of logs."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from interlock_server.background.loop import Look, Loop, LoopReport
 from interlock_server.background.term import TermKeeper
 from interlock_server.core.engine import Engine
 from interlock_server.core.heartbeats import ReapRuns
+from interlock_server.core.log_merging import LOGS_AT_ONCE, Join, merge_logs
 from interlock_server.core.overdue import CancelWithFlowRuns, ForgetCancelled, MoveOverdue
 from interlock_server.rules.overdue import PATIENCE, Patience, overdue_since
 from interlock_server.rules.states import Id, Micros, State, StateType
-from interlock_server.storage import loop_queries
+from interlock_server.storage import log_merge_queries, loop_queries
 from interlock_server.storage.facts import Facts
 from interlock_server.storage.loop_queries import Due
 from interlock_server.storage.records import RunKind
@@ -38,8 +40,9 @@ class LoopOptions:
 class Loops:
     """All loops of one server. They run while it serves; of several servers, one runs them."""
 
-    def __init__(self, engine: Engine, options: LoopOptions) -> None:
+    def __init__(self, engine: Engine, options: LoopOptions, join_logs: Join) -> None:
         self._engine = engine
+        self._join_logs = join_logs
         self._options = options
         self.term = TermKeeper(engine.pipeline, options.period, self._wake_all)
         self._reapers = {
@@ -52,6 +55,7 @@ class Loops:
             StateType.CANCELLING: self._loop("cancelling", self._move(StateType.CANCELLING)),
             StateType.CANCELLED: self._loop("parts of cancelled runs", self._cancel_parts),
         }
+        self._merger = self._loop("small log chunks", self._merge_logs, routine=True)
         engine.on_commit(self._heard)
 
     def reports(self) -> list[LoopReport]:
@@ -73,9 +77,12 @@ class Loops:
     def _all(self) -> Iterator[Loop]:
         yield from self._reapers.values()
         yield from self._movers.values()
+        yield self._merger
 
-    def _loop(self, name: str, work: Callable[[Micros], Awaitable[Look]]) -> Loop:
-        return Loop(name, self._options.period, work, self.term)
+    def _loop(
+        self, name: str, work: Callable[[Micros], Awaitable[Look]], *, routine: bool = False
+    ) -> Loop:
+        return Loop(name, self._options.period, work, self.term, routine=routine)
 
     def _wake_all(self) -> None:
         for loop in self._all():
@@ -92,6 +99,9 @@ class Loops:
             self._expect(moved.state)
         for made in facts.new_runs[RunKind.FLOW_RUN]:
             self._expect(made.state)
+        for due in facts.moved_log_merges.values():
+            if due is not None:
+                self._merger.expect(due)
 
     def _expect(self, state: State | None) -> None:
         due = overdue_since(state, self._options.patience)
@@ -148,6 +158,17 @@ class Loops:
                     return Look(done, None)
         await engine.pipeline.submit(ForgetCancelled(flow_run_ids))
         return Look(done, next_due)
+
+    async def _merge_logs(self, now: Micros) -> Look:
+        engine = self._engine
+        found = await log_merge_queries.next_log_merges(engine.database, LOGS_AT_ONCE + 1)
+        due = [each.run_id for each in found[:LOGS_AT_ONCE] if each.due <= now]
+        done = 0
+        if due:
+            done = await merge_logs(engine.database, engine.pipeline, self._join_logs, due, now)
+        # What was merged has said already when it is due again.
+        next_due = found[len(due)].due if len(found) > len(due) else None
+        return Look(done, _again(now, next_due) if done < len(due) else next_due)
 
 
 def _again(now: Micros, next_due: Micros | None) -> Micros:

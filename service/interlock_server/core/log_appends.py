@@ -14,6 +14,7 @@ from interlock_server.core.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
+from interlock_server.rules.log_merging import REST, is_large, merge_is_due
 from interlock_server.rules.states import Id, Micros
 from interlock_server.storage.commands import CallerError, CommandClass
 from interlock_server.storage.errors import UnavailableError
@@ -101,6 +102,7 @@ class AppendLog:
         )
         if batch.count == 0:
             facts.append_log(head, producer, None)
+            self._expect_merge(head.small_chunks, head.small_chunks, facts)
             return
         first = head.next_ordinal
         chunk = LogChunk(
@@ -115,8 +117,23 @@ class AppendLog:
             batch.task_run_ids,
             stored=now,
         )
-        head = replace(head, next_ordinal=first + batch.count, appended=now)
+        small_before = head.small_chunks
+        small = small_before + (not is_large(chunk.raw_bytes, batch.count))
+        next_ordinal = first + batch.count
+        head = replace(head, next_ordinal=next_ordinal, appended=now, small_chunks=small)
+        if small == 0:  # all that is there is large, and stays
+            head = replace(head, sealed_ordinal=next_ordinal)
         facts.append_log(head, producer, chunk)
+        self._expect_merge(small_before, small, facts)
+
+    def _expect_merge(self, small_before: int, small: int, facts: Facts) -> None:
+        """Say when to merge, from the head alone. Logs of one chunk are never heard of."""
+        many = merge_is_due(small) and not merge_is_due(small_before)
+        ended = self._batch.end_of_run and small > 1
+        if many or ended:
+            facts.expect_log_merge(self._batch.run_id, facts.now)
+        elif small_before < 2 <= small:
+            facts.expect_log_merge(self._batch.run_id, facts.now + REST)
 
     def _is_known(self, facts: Facts) -> bool:
         """Answer whether it was appended before. Raises IdReusedError."""

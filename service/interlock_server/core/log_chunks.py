@@ -20,11 +20,12 @@ _INLINE_BYTES = 32 * 1024
 async def compress(packed: bytes) -> bytes:
     """Compress a batch's records, large ones off the event loop."""
     if len(packed) <= _INLINE_BYTES:
-        return _compress(packed)
-    return await asyncio.to_thread(_compress, packed)
+        return compress_now(packed)
+    return await asyncio.to_thread(compress_now, packed)
 
 
-def _compress(packed: bytes) -> bytes:
+def compress_now(packed: bytes) -> bytes:
+    """Compress records on this thread."""
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(packed)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate
 
+from google.protobuf.message import DecodeError
 from interlock import log_columns
 from interlock.v1 import log_pb2 as pb
 
 from interlock_server.core.errors import InvalidArgumentError
 from interlock_server.core.log_appends import LogBatch
+from interlock_server.core.log_merging import DamagedError, Joined
 from interlock_server.rpc import fields
 from interlock_server.rpc.limits import MAX_LOG_BATCH_RECORDS, MAX_LOG_MESSAGE_BYTES
 from interlock_server.rules.states import Id, Micros
@@ -72,9 +75,34 @@ def _packed(producer_id: Id, run_id: Id, columns: pb.LogColumns) -> LogBatch:
         first_time,
         last_time,
         level_counts(columns, count),
-        # One may be named twice, to no end: the table that leads to its chunks names it once.
-        tuple(dict.fromkeys(task_run_ids)),
+        _task_runs_of(columns),
         columns.SerializeToString(),
+    )
+
+
+def _task_runs_of(columns: pb.LogColumns) -> tuple[Id, ...]:
+    """Answer, once each, whose records there are: the table that leads to chunks names no other."""
+    ids = columns.task_run_ids
+    if not columns.task_run_indexes:
+        return tuple(ids[:1])
+    return tuple(dict.fromkeys(ids[i - 1] for i in sorted(set(columns.task_run_indexes)) if i))
+
+
+def join(parts: Sequence[bytes]) -> Joined:
+    """Join the records of chunks that follow each other. Raises DamagedError."""
+    columns = []
+    for place, part in enumerate(parts):
+        try:
+            read = pb.LogColumns.FromString(part)
+            log_columns.validate(read)
+        except (DecodeError, log_columns.MalformedColumns) as error:
+            raise DamagedError(place, str(error)) from error
+        columns.append(read)
+    joined = log_columns.join(columns)
+    return Joined(
+        joined.SerializeToString(),
+        tuple(len(part.messages) for part in columns),
+        tuple(joined.task_run_ids),
     )
 
 

@@ -22,6 +22,7 @@ from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError
 from interlock_server.core.maintenance import Maintenance
 from interlock_server.core.schema import MIGRATION_RUNNING, Schema
+from interlock_server.rpc import log_records
 from interlock_server.rpc.deployment_service import DeploymentService
 from interlock_server.rpc.flow_run_service import FlowRunService
 from interlock_server.rpc.flow_service import FlowService
@@ -87,7 +88,7 @@ class Server:
         self._addresses = addresses
         self._engine = Engine(database)
         loops = loops or LoopOptions()
-        self._loops = Loops(self._engine, loops)
+        self._loops = Loops(self._engine, loops, log_records.join)
         self._patience = loops.patience
         self._schema = Schema(database, self._step_aside)
         self._gate = Gate()

@@ -83,6 +83,8 @@ class Needs:
         self.log_producers: set[tuple[Id, Id]] = set()
         self.log_calls: set[Id] = set()
         """Producers of which must be known whether they wrote to any run's log."""
+        self.log_chunks: set[tuple[Id, int]] = set()
+        """By run and first ordinal; the logs themselves must be named, too."""
 
 
 class Facts:
@@ -118,6 +120,8 @@ class Facts:
         self.log_producers: dict[tuple[Id, Id], LogProducer] = {}
         self.log_calls: dict[Id, bytes | None] = {}
         """By producer: the digest of the single call that its id stands for; None: of none."""
+        self.log_chunks: dict[tuple[Id, int], int] = {}
+        """The last ordinal of each."""
 
         self.changes = 0
         """How many changes were made: a command that fails must have made none."""
@@ -150,6 +154,10 @@ class Facts:
         """Those of the moved heads that were not there before this batch."""
         self.moved_log_producers: dict[tuple[Id, Id], LogProducer] = {}
         self.new_log_chunks: list[LogChunk] = []
+        self.replaced_log_chunks: list[tuple[Id, int]] = []
+        """By run and first ordinal. They go before the new ones come."""
+        self.moved_log_merges: dict[Id, Micros | None] = {}
+        """When the chunks of a log are to be looked at; None: no more."""
 
     # --- changes ---
 
@@ -313,6 +321,23 @@ class Facts:
         """Note for which single call a producer's id stands, if it does."""
         known = self.log_calls.get(producer.producer_id)
         self.log_calls[producer.producer_id] = producer.digest or known
+
+    def merge_log(
+        self, head: LogHead, replaced: Iterable[tuple[Id, int]], chunks: Iterable[LogChunk]
+    ) -> None:
+        """Put chunks of a log in the place of smaller ones with the same records."""
+        self.changes += 1
+        self.log_heads[head.run_id] = head
+        self.moved_log_heads[head.run_id] = head
+        for key in replaced:
+            del self.log_chunks[key]
+            self.replaced_log_chunks.append(key)
+        self.new_log_chunks.extend(chunks)
+
+    def expect_log_merge(self, run_id: Id, due: Micros | None) -> None:
+        """Say when the chunks of a log are to be looked at; None: no more."""
+        self.changes += 1
+        self.moved_log_merges[run_id] = due
 
     # --- what watchers are told ---
 

@@ -61,6 +61,7 @@ from interlock_server.storage.steps import (
     Delete,
     DeleteExpired,
     DeleteOlder,
+    DeleteRows,
     DeleteSome,
     Insert,
     Lock,
@@ -266,6 +267,12 @@ def _read_logs(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
         ids = sorted(needs.log_calls)
         for row in (yield Select(tables.log_producer, columns, ("producer_id",), ids)):
             facts.know_log_call(LogProducer(*row))
+    if needs.log_chunks:
+        key = ("run_id", "first_ordinal")
+        found = yield Select(
+            tables.log_chunk, (*key, "last_ordinal"), key, sorted(needs.log_chunks)
+        )
+        facts.log_chunks = {(run_id, first): last for run_id, first, last in found}
     # A log without a head is one whose run has to be looked for; those with one have had theirs.
     # Here that is the few whose head was deleted since it was looked for.
     for kind in RunKind:
@@ -350,6 +357,15 @@ def _log_writes(facts: Facts) -> Iterator[Write]:
         yield Upsert(tables.log_head, heads[False])
     if facts.moved_log_producers:
         yield Upsert(tables.log_producer, list(map(astuple, facts.moved_log_producers.values())))
+    merges = facts.moved_log_merges
+    rows: list[Row] = [(run_id, at) for run_id, at in merges.items() if at is not None]
+    if rows:
+        yield Upsert(tables.log_merge, rows)
+    if over := [run_id for run_id, at in merges.items() if at is None]:
+        yield Delete(tables.log_merge, "run_id", over)
+    if replaced := facts.replaced_log_chunks:
+        for table in (tables.log_chunk_task_run, tables.log_chunk):
+            yield DeleteRows(table, ("run_id", "first_ordinal"), list(replaced))
     if chunks := facts.new_log_chunks:
         yield Insert(tables.log_chunk, [log_chunk_row(chunk) for chunk in chunks])
         sides: list[Row] = [

@@ -96,6 +96,15 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteRows:
+    """Delete the rows whose `by` columns, none of which may be NULL, equal any of `keys`."""
+
+    table: Table
+    by: tuple[str, ...]
+    keys: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
 class RememberDeleted:
     """Insert into `deleted_run` the given runs, and the task runs of those that are flow runs.
 
@@ -153,6 +162,7 @@ Write = (
     | Upsert
     | Update
     | Delete
+    | DeleteRows
     | RememberDeleted
     | DeleteSome
     | DeleteExpired

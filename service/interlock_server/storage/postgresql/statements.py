@@ -146,6 +146,16 @@ def update(table: Table, columns: tuple[str, ...]) -> str:
     )
 
 
+@lru_cache(maxsize=256)
+def delete_rows(table: Table, by: tuple[str, ...]) -> str:
+    """Delete the rows whose columns equal the keys given."""
+    equal = " AND ".join(f"t.{name} = k.{name}" for name in by)
+    return (
+        f"DELETE FROM {table.name} t USING unnest({_arrays(table, by)}) AS k ({', '.join(by)}) "
+        f"WHERE {equal}"
+    )
+
+
 def delete_some(table: Table, condition: str) -> str:
     """Delete rows that meet a condition, `$2` at most."""
     chosen = f"SELECT ctid FROM {table.name} WHERE {condition} LIMIT $2::bigint"

@@ -27,6 +27,7 @@ from interlock_server.storage.steps import (
     Delete,
     DeleteExpired,
     DeleteOlder,
+    DeleteRows,
     DeleteSome,
     Insert,
     Lock,
@@ -196,6 +197,9 @@ class PostgresqlWriter:
                 await execute(statements.update(table, columns), *zip(*rows, strict=True))
             case Delete(table, by, keys):
                 await execute(f"DELETE FROM {table.name} WHERE {by} = ANY($1::uuid[])", keys)
+            case DeleteRows(table, by_columns, rows):
+                statement = statements.delete_rows(table, by_columns)
+                await execute(statement, *zip(*rows, strict=True))
             case DeleteSome(table, run_ids, limit):
                 await execute(
                     statements.delete_some(table, "run_id = ANY($1::uuid[])"), run_ids, limit

@@ -31,6 +31,7 @@ from interlock_server.storage.steps import (
     Delete,
     DeleteExpired,
     DeleteOlder,
+    DeleteRows,
     DeleteSome,
     Insert,
     NewestCached,
@@ -226,6 +227,10 @@ def _write(connection: sqlite3.Connection, step: Write, position: int) -> None:
             connection.executemany(
                 f"DELETE FROM {table.name} WHERE {by} = ?", [(id_to_bytes(key),) for key in keys]
             )
+        case DeleteRows(table, by_columns, rows):
+            encode = statements.encoder(table, by_columns)
+            condition = " AND ".join(f"{column} = ?" for column in by_columns)
+            connection.executemany(f"DELETE FROM {table.name} WHERE {condition}", map(encode, rows))
         case DeleteSome(table, run_ids, limit):
             marks = ", ".join("?" * len(run_ids))
             _delete_some(
