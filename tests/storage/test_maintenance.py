@@ -80,11 +80,12 @@ def test_whatever_is_wrong_is_found_and_left_as_it_is(
 ) -> None:
     path = tmp_path / "interlock.db"
     with ServerProcess(sqlite_url(path)) as server, connected(server.target) as stubs:
-        runs = [make_flow_run(stubs, state={"type": RUNNING}) for _ in range(9)]
+        runs = [make_flow_run(stubs, state={"type": RUNNING}) for _ in range(12)]
         for run in runs:
             FlowRuns(stubs).propose(proposal(run.id, COMPLETED))
             batches = [record_batch(run.id, "a", "b", number=number) for number in (1, 2, 3)]
             append(stubs, uuid7(), batches)
+        leading = "INSERT INTO log_chunk_task_run SELECT randomblob(16), run_id,"
         spoil = [
             (
                 "UPDATE flow_run SET state_id = (SELECT id FROM flow_run_transition WHERE run_id = "
@@ -108,6 +109,9 @@ def test_whatever_is_wrong_is_found_and_left_as_it_is(
                 "UPDATE log_chunk SET first_time = 1 WHERE first_ordinal = 0 AND run_id = ?",
                 "its row says",
             ),
+            ("UPDATE log_head SET first_ordinal = 2 WHERE run_id = ?", "2 was to come"),
+            (f"{leading} 2 FROM log_head WHERE run_id = ?", "its row says"),
+            (f"{leading} 3 FROM log_head WHERE run_id = ?", "leads to a chunk 3"),
         ]
         with closing(sqlite3.connect(path)) as connection, connection:
             for run, (statement, _) in zip(runs, spoil, strict=True):

@@ -1,13 +1,13 @@
 """Checking what is stored: the database's own structure, and what the rows say of each other.
 
-Nothing is changed, and everything goes on meanwhile. What is looked at may be pruned between two
-looks, so a log that seems wrong is looked at again before it counts.
+Nothing is changed, and everything goes on meanwhile. What is looked at may be pruned or merged
+between two looks, so a log that seems wrong is looked at again before it counts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import zstandard
@@ -15,7 +15,7 @@ import zstandard
 from interlock_server.core.log_chunks import decompress_now
 from interlock_server.rules.states import Id, Micros
 from interlock_server.storage import check_queries
-from interlock_server.storage.check_queries import RunAndHistory
+from interlock_server.storage.check_queries import LogBounds, RunAndHistory
 from interlock_server.storage.database import Database
 from interlock_server.storage.records import LogChunk, RunKind
 
@@ -24,6 +24,7 @@ MAX_EXAMPLES = 20
 
 _RUNS_AT_ONCE = 500
 _LOGS_AT_ONCE = 200
+_LOOKS_AGAIN = 2
 _CHUNKS_AT_ONCE = 32
 """How many are read at a time: some milliseconds, and at most some 30 MiB."""
 
@@ -36,6 +37,8 @@ class Contents:
     first_time: Micros
     last_time: Micros
     level_counts: tuple[int, ...]
+    task_run_ids: frozenset[Id] = frozenset()
+    """Whose records there are."""
 
 
 Inspect = Callable[[bytes], Contents]
@@ -115,30 +118,51 @@ async def _check_logs(database: Database, inspect: Inspect) -> AsyncIterator[Che
     examined = 0
     lost = await check_queries.list_lost_logs(database, MAX_EXAMPLES)
     yield Checked(name, 0, tuple(Find(f"log {id_}", "it has chunks and no run") for id_ in lost))
+    misled = tuple(
+        Find(
+            f"log {run_id}", f"task run {task_run_id} leads to a chunk {ordinal} that is not there"
+        )
+        for run_id, ordinal, task_run_id in await check_queries.list_misled(database, MAX_EXAMPLES)
+    )
+    yield Checked(name, 0, misled)
     after: Id | None = None
-    while page := await check_queries.list_log_ends(database, after, _LOGS_AT_ONCE):
-        walk = _Walk(dict(page))
-        place: tuple[Id, int] | None = None
-        while chunks := await check_queries.list_chunks_between(
-            database, page[0][0], page[-1][0], place, _CHUNKS_AT_ONCE
-        ):
-            examined += len(chunks)
-            contents = await asyncio.to_thread(_inspect_all, chunks, inspect)
-            for chunk, words in zip(chunks, contents, strict=True):
-                walk.step(chunk, words)
-            place = (chunks[-1].run_id, chunks[-1].first_ordinal)
-            yield Checked(name, examined, await _confirmed(database, walk.take()))
-        yield Checked(name, examined, await _confirmed(database, walk.end()))
-        after = page[-1][0]
+    while page := await check_queries.list_log_bounds(database, after, _LOGS_AT_ONCE):
+        suspects: set[Id] = set()
+        before = examined
+        async for walked, finds in _walk(database, page, inspect):
+            examined = before + walked
+            suspects.update(run_id for run_id, _ in finds)
+            yield Checked(name, examined)
+        yield Checked(name, examined, await _confirmed(database, suspects, inspect))
+        after = page[-1].run_id
     yield Checked(name, examined, done=True)
+
+
+async def _walk(
+    database: Database, logs: Sequence[LogBounds], inspect: Inspect
+) -> AsyncIterator[tuple[int, list[tuple[Id, str]]]]:
+    """Go through some logs, given by run id; answer how far that has come, and what is wrong."""
+    walk = _Walk(logs)
+    examined = 0
+    place: tuple[Id, int] | None = None
+    while chunks := await check_queries.list_chunks_between(
+        database, logs[0].run_id, logs[-1].run_id, place, _CHUNKS_AT_ONCE
+    ):
+        examined += len(chunks)
+        contents = await asyncio.to_thread(_inspect_all, chunks, inspect)
+        for chunk, words in zip(chunks, contents, strict=True):
+            walk.step(chunk, words)
+        place = (chunks[-1].run_id, chunks[-1].first_ordinal)
+        yield examined, walk.take()
+    yield examined, walk.end()
 
 
 class _Walk:
     """Goes through the chunks of some logs in their order, and sees that none is missing."""
 
-    def __init__(self, ends: dict[Id, int]) -> None:
-        self._ends = ends
-        self._reached = dict.fromkeys(ends, 0)
+    def __init__(self, logs: Sequence[LogBounds]) -> None:
+        self._ends = {log.run_id: log.next_ordinal for log in logs}
+        self._reached = {log.run_id: log.first_ordinal for log in logs}
         self._finds: list[tuple[Id, str]] = []
 
     def step(self, chunk: LogChunk, words: str) -> None:
@@ -167,16 +191,28 @@ class _Walk:
         ]
 
 
-async def _confirmed(database: Database, finds: list[tuple[Id, str]]) -> tuple[Find, ...]:
-    """Leave out logs that were deleted meanwhile."""
-    there: dict[Id, bool] = {}
-    for run_id, _ in finds:
-        if run_id not in there:
-            there[run_id] = await check_queries.log_ends(database, run_id) is not None
-    return tuple(Find(f"log {run_id}", words) for run_id, words in finds if there[run_id])
+async def _confirmed(
+    database: Database, suspects: Iterable[Id], inspect: Inspect
+) -> tuple[Find, ...]:
+    """Look again at logs that seem wrong: what was merged or deleted meanwhile does not count."""
+    finds: list[Find] = []
+    for run_id in sorted(suspects):
+        words: list[str] | None = None
+        for _ in range(_LOOKS_AGAIN):
+            bounds = await check_queries.log_bounds(database, run_id)
+            again: list[str] = []
+            if bounds is not None:
+                async for _, found in _walk(database, [bounds], inspect):
+                    again += [each for _, each in found]
+            # What is wrong is so each time; what others do meanwhile is elsewhere each time.
+            words = again if words is None else [each for each in words if each in again]
+            if not words:
+                break
+        finds += [Find(f"log {run_id}", each) for each in words or ()]
+    return tuple(finds)
 
 
-def _inspect_all(chunks: list[LogChunk], inspect: Inspect) -> list[str]:
+def _inspect_all(chunks: Sequence[LogChunk], inspect: Inspect) -> list[str]:
     return [_wrong_in(chunk, inspect) for chunk in chunks]
 
 
@@ -195,5 +231,11 @@ def _wrong_in(chunk: LogChunk, inspect: Inspect) -> str:
         contents = inspect(data)
     except ValueError as error:
         return f"its records can not be read: {error}"
-    has = Contents(count, chunk.first_time, chunk.last_time, chunk.level_counts)
+    has = Contents(
+        count,
+        chunk.first_time,
+        chunk.last_time,
+        chunk.level_counts,
+        frozenset(chunk.task_run_ids),
+    )
     return "" if contents == has else f"its row says {has}, its records {contents}"

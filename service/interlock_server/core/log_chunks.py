@@ -38,4 +38,7 @@ async def decompress(chunk: LogChunk) -> bytes:
 
 def decompress_now(chunk: LogChunk) -> bytes:
     """Undo `compress` on this thread. Raises zstandard.ZstdError."""
+    # What a damaged head says of the size must not be believed: room would be made for it.
+    if (size := zstandard.frame_content_size(chunk.data)) not in (chunk.raw_bytes, -1):
+        raise zstandard.ZstdError(f"its frame is of {size} bytes, not {chunk.raw_bytes}")
     return zstandard.ZstdDecompressor().decompress(chunk.data, max_output_size=chunk.raw_bytes)

@@ -162,4 +162,5 @@ def _contents(data: bytes) -> Contents:
         min(times, default=0),
         max(times, default=0),
         log_records.level_counts(columns, len(lines)),
+        frozenset(line.task_run_id for line in lines) - {""},
     )

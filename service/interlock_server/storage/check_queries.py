@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, or_, select
@@ -72,27 +72,41 @@ async def list_runs_with_history(
     ]
 
 
-async def list_log_ends(database: Database, after: Id | None, limit: int) -> list[tuple[Id, int]]:
-    """Read a page of logs by run id: each with the ordinal that comes next."""
-    head = tables.log_head.c
-    statement = select(head.run_id, head.next_ordinal).order_by(head.run_id).limit(limit)
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """Where a log begins and ends."""
+
+    run_id: Id
+    first_ordinal: int
+    next_ordinal: int
+
+
+_HEAD = tables.log_head.c
+_BOUNDS = select(_HEAD.run_id, _HEAD.first_ordinal, _HEAD.next_ordinal)
+
+
+async def list_log_bounds(database: Database, after: Id | None, limit: int) -> list[LogBounds]:
+    """Read a page of logs by run id."""
+    statement = _BOUNDS.order_by(_HEAD.run_id).limit(limit)
     if after is not None:
-        statement = statement.where(head.run_id > after)
-    return [(row[0], row[1]) for row in await _rows(database, statement)]
+        statement = statement.where(_HEAD.run_id > after)
+    return [LogBounds(*row) for row in await _rows(database, statement)]
 
 
-async def log_ends(database: Database, run_id: Id) -> int | None:
-    """Read the ordinal that comes next in a log; None: there is no such log, or no longer."""
-    head = tables.log_head.c
-    found = await _rows(database, select(head.next_ordinal).where(head.run_id == run_id))
-    return found[0][0] if found else None
+async def log_bounds(database: Database, run_id: Id) -> LogBounds | None:
+    """Read where a log begins and ends; None: there is no such log, or no longer."""
+    found = await _rows(database, _BOUNDS.where(_HEAD.run_id == run_id))
+    return LogBounds(*found[0]) if found else None
 
 
 async def list_chunks_between(
     database: Database, first: Id, last: Id, after: tuple[Id, int] | None, limit: int
 ) -> list[LogChunk]:
-    """Read chunks of the logs from one run id to another, in the order of run ids and ordinals."""
-    chunk = tables.log_chunk.c
+    """Read chunks of the logs from one run id to another, in the order of run ids and ordinals.
+
+    Each with the task runs that lead to it.
+    """
+    chunk, side = tables.log_chunk.c, tables.log_chunk_task_run.c
     statement = select(tables.log_chunk).where(chunk.run_id >= first, chunk.run_id <= last)
     if after is not None:
         run_id, ordinal = after
@@ -101,7 +115,46 @@ async def list_chunks_between(
             or_(chunk.run_id > run_id, and_(chunk.run_id == run_id, chunk.first_ordinal > ordinal)),
         )
     statement = statement.order_by(chunk.run_id, chunk.first_ordinal).limit(limit)
-    return [chunk_of(row) for row in await _rows(database, statement)]
+    chunks = [chunk_of(row) for row in await _rows(database, statement)]
+    if not chunks:
+        return []
+    leading: dict[tuple[Id, int], list[Id]] = {}
+    found = await _rows(
+        database,
+        select(side.run_id, side.first_ordinal, side.task_run_id).where(
+            or_(
+                *(
+                    and_(side.run_id == each.run_id, side.first_ordinal == each.first_ordinal)
+                    for each in chunks
+                )
+            )
+        ),
+    )
+    for run_id, ordinal, task_run_id in found:
+        leading.setdefault((run_id, ordinal), []).append(task_run_id)
+    return [
+        replace(each, task_run_ids=tuple(leading.get((each.run_id, each.first_ordinal), ())))
+        for each in chunks
+    ]
+
+
+async def list_misled(database: Database, limit: int) -> list[tuple[Id, int, Id]]:
+    """Read what leads from task runs to chunks that are not there: run, ordinal, task run."""
+    chunk, side = tables.log_chunk.c, tables.log_chunk_task_run.c
+    there = select(chunk.run_id).where(
+        chunk.run_id == side.run_id, chunk.first_ordinal == side.first_ordinal
+    )
+    # A run that is being pruned loses both little by little.
+    head = select(tables.log_head.c.run_id).where(tables.log_head.c.run_id == side.run_id)
+    statement = select(side.run_id, side.first_ordinal, side.task_run_id).where(
+        ~there.exists(), head.exists()
+    )
+
+    def read(connection: Connection) -> list[tuple[Id, int, Id]]:
+        return [(row[0], row[1], row[2]) for row in connection.execute(statement.limit(limit))]
+
+    # As `list_lost_logs`. One statement sees both tables at one moment.
+    return await database.migrate(read)
 
 
 async def list_lost_logs(database: Database, limit: int) -> list[Id]:
