@@ -14,6 +14,7 @@ NAMES = {
     "pauses",
     "cancelling",
     "parts of cancelled runs",
+    "small log chunks",
 }
 
 
