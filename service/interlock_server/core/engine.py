@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from interlock_server.core.input_checks import InputChecks
+from interlock_server.core.log_search import search_threads
 from interlock_server.core.signals import Signals
 from interlock_server.core.watching import Watches
 from interlock_server.storage.database import Database
@@ -22,6 +23,7 @@ class Engine:
         self._listeners: list[Callable[[Facts], None]] = [self.signals.committed]
         self.pipeline = Pipeline(database, self._committed)
         self.input_checks = InputChecks()
+        self.search_threads = search_threads()
         self.draining = asyncio.Event()
         """Set when the server goes away: long streams end."""
         self.hints = database.hints()
@@ -52,5 +54,6 @@ class Engine:
         self.drain()
         await self.pipeline.stop()
         self.input_checks.stop()
+        self.search_threads.shutdown(wait=False, cancel_futures=True)
         await self.hints.stop()
         await self.database.close()

@@ -37,16 +37,16 @@ Reader = Callable[[str, Any], list[Condition]]
 _GROUPS = ("all_of", "any_of", "none_of")
 
 
-def read(given: Message, readers: Mapping[str, Reader]) -> Condition:
-    """Read a request's `filter`. Raises InvalidArgumentError, with the path of what is wrong."""
+def read(given: Message, readers: Mapping[str, Reader], field: str = "filter") -> Condition:
+    """Read a request's filter. Raises InvalidArgumentError, with the path of what is wrong."""
     if (size := given.ByteSize()) > MAX_FILTER_BYTES:
         raise InvalidArgumentError(
-            "filter", f"The filter has {size:,} bytes; at most {MAX_FILTER_BYTES:,} are taken."
+            field, f"The filter has {size:,} bytes; at most {MAX_FILTER_BYTES:,} are taken."
         )
-    condition = _read("filter", given, readers, 0)
+    condition = _read(field, given, readers, 0)
     if (count := sum(1 for _ in _leaves(condition))) > MAX_FILTER_CONDITIONS:
         raise InvalidArgumentError(
-            "filter",
+            field,
             f"The filter has {count:,} conditions in all; at most {MAX_FILTER_CONDITIONS} are "
             "taken. A list of values is one condition.",
         )

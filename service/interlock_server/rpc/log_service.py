@@ -16,7 +16,7 @@ from interlock_server.core.errors import CallError, InvalidArgumentError
 from interlock_server.core.log_appends import AppendLog, Succession
 from interlock_server.core.log_pages import Ordinal
 from interlock_server.core.log_tails import TailEnd
-from interlock_server.rpc import fields, log_filters, log_records, pages, states
+from interlock_server.rpc import fields, log_filters, log_records, log_search, pages, states
 from interlock_server.rpc.calls import Context, remaining
 from interlock_server.rpc.limits import LOG_WINDOW_BYTES
 from interlock_server.storage import log_queries
@@ -119,6 +119,14 @@ class LogService:
                         )
                 if part.end is not None:
                     yield pb.TailLogsResponse(next_ordinal=part.next_ordinal, end=_ENDS[part.end])
+
+    async def SearchLogs(  # noqa: N802
+        self, request: pb.SearchLogsRequest, context: Context
+    ) -> AsyncIterator[pb.SearchLogsResponse]:
+        """Stream what is found in the logs of many runs."""
+        async with aclosing(log_search.search(self._engine, request)) as answers:
+            async for answer in answers:
+                yield answer
 
 
 @dataclass(slots=True)
