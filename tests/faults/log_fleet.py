@@ -14,7 +14,7 @@ from interlock.v1.log_pb2 import AppendLogsRequest
 from benchmarks.log_lines import LogLines
 from tests.faults.load import PATIENCE
 from tests.faults.log_digests import LogDigests, read_back
-from tests.faults.producer import BatchProducer
+from tests.faults.producer import WINDOW, BatchProducer
 from tests.faults.readback import check_database
 from tests.support.servers import ServerProcess
 
@@ -27,7 +27,7 @@ class FleetProducer(BatchProducer):
     """One of a fleet. It notes each batch in the digests before it is sent."""
 
     def __init__(self, fleet: Fleet, place: int, run_ids: Sequence[str]) -> None:
-        super().__init__(fleet.note)
+        super().__init__(fleet.note, window=fleet.window)
         self.batch_runs: dict[int, str] = {}
         """Whose log each batch is for."""
         self.acknowledged_lines = 0
@@ -62,12 +62,21 @@ class FleetProducer(BatchProducer):
         self.acknowledged_lines += len(request.records.messages)
 
 
+def small_fleet() -> Fleet:
+    """A fleet that takes as long for its work as the clients of a short `Load`, about."""
+    return Fleet(16_000, largest=40, window=2)
+
+
 class Fleet:
     """Producers, the runs that they write to, and digests of all that they send."""
 
-    def __init__(self, lines: int, largest: int) -> None:
-        """Plan so many lines, all together, in batches of at most `largest`."""
+    def __init__(self, lines: int, largest: int, window: int = WINDOW) -> None:
+        """Plan so many lines, all together, in batches of at most `largest`.
+
+        `window` is how many batches of a producer are under way.
+        """
         self.lines = lines
+        self.window = window
         self.sent = LogDigests()
         self.producers: list[FleetProducer] = []
         self.shared_run_ids: list[str] = []

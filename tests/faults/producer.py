@@ -16,8 +16,8 @@ from interlock.v1.log_pb2_grpc import LogServiceStub
 
 from tests.faults.history import History
 
-_WINDOW = 8
-"""How many batches are under way."""
+WINDOW = 8
+"""How many batches are under way, unless said otherwise."""
 
 _PAUSE = 0.3
 """Seconds between a stream that broke and the next one."""
@@ -30,7 +30,11 @@ class BatchProducer:
     """Sends batches; when a stream breaks, it sends what had no answer again on the next one."""
 
     def __init__(
-        self, on_progress: Callable[[], None] = lambda: None, *, pause: float = _PAUSE
+        self,
+        on_progress: Callable[[], None] = lambda: None,
+        *,
+        pause: float = _PAUSE,
+        window: int = WINDOW,
     ) -> None:
         self.id = uuid7()
         self.streams = 0
@@ -43,6 +47,7 @@ class BatchProducer:
         """The batches that were refused, by their numbers."""
         self._on_progress = on_progress
         self._pause = pause
+        self._window = window
         self._unanswered: deque[AppendLogsRequest] = deque()
         self._fresh: Iterator[AppendLogsRequest] = iter(())
         self._call: Any = None
@@ -87,7 +92,7 @@ class BatchProducer:
                 self.resent += 1
                 await call.write(request)
             while True:
-                while len(self._unanswered) < _WINDOW and (fresh := next(self._fresh, None)):
+                while len(self._unanswered) < self._window and (fresh := next(self._fresh, None)):
                     self._unanswered.append(fresh)
                     await call.write(fresh)
                 if not self._unanswered:

@@ -24,31 +24,12 @@ from tests.faults import readback
 from tests.faults.history import History
 from tests.faults.load import PATIENCE, answer_of
 from tests.faults.producer import Producer
-from tests.support.postgresql import Postgresql
 from tests.support.servers import ServerProcess
 
 SEED = 20_261_124
 """Of the random moments, so that a failure can be repeated, about."""
 
 _MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-async def server(request: pytest.FixtureRequest) -> AsyncIterator[ServerProcess]:
-    if request.param == "sqlite":
-        server = ServerProcess()
-        database = None
-    else:
-        postgresql: Postgresql = request.getfixturevalue("postgresql_18")
-        database = postgresql.database("cancellation")
-        server = ServerProcess(database.__enter__())
-    try:
-        await asyncio.to_thread(server.start)
-        yield server
-    finally:
-        await asyncio.to_thread(server.close)
-        if database is not None:
-            database.__exit__(None, None, None)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from interlock_server.storage import pipeline
 from tests.faults import load, readback
 from tests.faults.history import History
 from tests.faults.load import Load, answer_of
+from tests.faults.log_fleet import small_fleet
 from tests.support.postgresql import Postgresql
 from tests.support.proxy import Cut, PostgresqlProxy
 from tests.support.refusals import refusal_of
@@ -156,10 +157,11 @@ async def test_an_outcome_that_stays_unknown_is_told_in_time(
 async def _cuts_under_load(
     proxy: PostgresqlProxy, server: ServerProcess, amount: load.Amount, rounds: int
 ) -> None:
-    history = History()
+    history, fleet = History(), small_fleet()
     working = Load(server.target, history, amount)
     async with asyncio.TaskGroup() as group:
         group.create_task(working.run())
+        group.create_task(fleet.work(server.target))
         for i in range(rounds):
             await working.reaches((i + 1) / (rounds + 2))
             proxy.cut_at_commit((Cut.BEFORE_COMMIT, Cut.AFTER_COMMIT)[i % 2], times=1 + i % 3)
@@ -168,6 +170,7 @@ async def _cuts_under_load(
                 proxy.cut_all()
     assert not history.unanswered
     await readback.check(server.target, history)
+    await fleet.check(server)
 
 
 async def test_cuts_under_load(proxy: PostgresqlProxy, server: ServerProcess) -> None:

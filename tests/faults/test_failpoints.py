@@ -8,37 +8,34 @@ from interlock_server.storage import failpoints
 from tests.faults import readback
 from tests.faults.history import History
 from tests.faults.load import Amount, Load
-from tests.support.postgresql import ports
+from tests.faults.log_fleet import small_fleet
 from tests.support.servers import ServerProcess
 
 _FEW = Amount(setters=6, runs=8, batchers=1, task_runs=20, producers=2, batches=30)
 
-_VISIT = 6
-"""At which visit of a point the server dies: all kinds of clients have something under way then."""
-
 
 async def test_a_crash_at_each_point_of_a_batch(database_url: str) -> None:
-    history = History()
-    port = ports.free()
-    servers = [
-        ServerProcess(
-            database_url, port=port, environment={"INTERLOCK_FAILPOINTS": f"{point}=crash:{_VISIT}"}
-        )
-        for point in failpoints.POINTS
-    ]
-    last = ServerProcess(database_url, port=port)
+    history, fleet = History(), small_fleet()
+    server = ServerProcess(database_url)
     try:
+        await asyncio.to_thread(server.start)
         async with asyncio.TaskGroup() as group:
-            group.create_task(Load(last.target, history, _FEW).run())
-            for dying in servers:
-                await asyncio.to_thread(dying.start)
-                await asyncio.to_thread(dying.wait_for_death)
-            await asyncio.to_thread(last.start)
+            group.create_task(Load(server.target, history, _FEW).run())
+            group.create_task(fleet.work(server.target))
+            for place, point in enumerate(failpoints.POINTS):
+                # All kinds of clients have something under way then.
+                await fleet.reaches(0.1 + place * 0.2)
+                resent = fleet.resent
+                await asyncio.to_thread(server.arm, f"{point}=crash")
+                await asyncio.to_thread(server.wait_for_death)
+                await asyncio.to_thread(server.start)
+                await fleet.reaches(0.2 + place * 0.2)
+                assert fleet.resent > resent
         assert not history.unanswered
-        await readback.check(last.target, history)
+        await readback.check(server.target, history)
+        await fleet.check(server)
     finally:
-        for server in (*servers, last):
-            await asyncio.to_thread(server.close)
+        await asyncio.to_thread(server.close)
 
 
 def test_failpoints_are_read_from_text() -> None:

@@ -12,6 +12,7 @@ from interlock.v1.flow_pb2_grpc import FlowServiceStub
 from tests.faults import health, load, readback
 from tests.faults.history import History
 from tests.faults.load import Load
+from tests.faults.log_fleet import small_fleet
 from tests.support.needs import Unavailable, go_without
 from tests.support.postgresql import NEWEST, PostgresqlServer
 from tests.support.proxy import PostgresqlProxy
@@ -74,11 +75,12 @@ async def _answers_unavailable(channel: grpc.aio.Channel) -> None:
 async def test_stopped_and_started_again_under_load(
     end: str, postgresql: PostgresqlServer, server: ServerProcess, channel: grpc.aio.Channel
 ) -> None:
-    history = History()
+    history, fleet = History(), small_fleet()
     working = Load(server.target, history)
     async with asyncio.TaskGroup() as group:
         group.create_task(working.run())
-        await working.reaches(0.3)
+        group.create_task(fleet.work(server.target))
+        await asyncio.gather(working.reaches(0.3), fleet.reaches(0.3))
         await asyncio.to_thread(getattr(postgresql, end))
         await _answers_unavailable(channel)
         await health.becomes(channel, health.NOT_SERVING)
@@ -86,16 +88,19 @@ async def test_stopped_and_started_again_under_load(
         await health.becomes(channel, health.SERVING)
     assert not history.unanswered
     await readback.check(server.target, history)
+    assert fleet.resent
+    await fleet.check(server)
 
 
 async def test_a_silent_database_hangs_no_call(
     proxy: PostgresqlProxy, server: ServerProcess, channel: grpc.aio.Channel
 ) -> None:
-    history = History()
+    history, fleet = History(), small_fleet()
     working = Load(server.target, history)
     async with asyncio.TaskGroup() as group:
         group.create_task(working.run())
-        await working.reaches(0.3)
+        group.create_task(fleet.work(server.target))
+        await asyncio.gather(working.reaches(0.3), fleet.reaches(0.3))
         proxy.stall()
         await _answers_unavailable(channel)
         await health.becomes(channel, health.NOT_SERVING)
@@ -104,6 +109,8 @@ async def test_a_silent_database_hangs_no_call(
         await health.becomes(channel, health.SERVING)
     assert not history.unanswered
     await readback.check(server.target, history)
+    assert fleet.resent
+    await fleet.check(server)
 
 
 async def test_a_server_starts_without_its_database_and_serves_when_it_comes(
