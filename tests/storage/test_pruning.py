@@ -107,6 +107,7 @@ def in_every_table(days: float) -> Rows:
     flow_run = rows.run("flow_run", ago(days), flow_id=flow)
     task_run = rows.run("task_run", ago(days), flow_run_id=flow_run)
     rows.log(flow_run, 1, task_run)
+    rows.add("log_merge", run_id=flow_run)
     rows.findable("flow_run", flow_run, "flow run", ["tag"])
     rows.findable("task_run", task_run, "task run", ["tag"])
     rows.add("flow_run_heartbeat", run_id=flow_run)
