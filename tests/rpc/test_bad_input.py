@@ -418,6 +418,15 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
         lambda it: write(it, task_run_ids=[it.task_run, "x"], task_run_indexes=[1, 2]),
     ),
     "call that goes on past its end": ("records.continued", lambda it: write(it, continued=[2])),
+    # --- deleting logs ---
+    "deleting the log of no run": ("run_id", lambda it: log_pb2.DeleteLogsRequest()),
+    "deleting what came before the year 0": (
+        "before",
+        lambda it: log_pb2.DeleteLogsRequest(
+            run_id=it.flow_run,
+            before={"seconds": -62_135_596_801},  # type: ignore[arg-type]
+        ),
+    ),
     # --- steering ---
     "pause without a run": ("flow_run_id", lambda it: flow_run_pb2.FlowRunServicePauseRequest()),
     "malformed proposal id": (

@@ -93,7 +93,7 @@ class AppendLog:
         batch, now = self._batch, facts.now
         head = facts.log_heads.get(batch.run_id)
         if head is None:
-            _check_run(batch.run_id, facts)
+            check_owner(batch.run_id, facts)
             head = LogHead(batch.run_id, 0, now)
         if self._is_known(facts):
             return
@@ -161,7 +161,8 @@ def _is_lost(outcome: asyncio.Future[None]) -> bool:
     return error is not None and not isinstance(error, CallError)
 
 
-def _check_run(run_id: Id, facts: Facts) -> None:
+def check_owner(run_id: Id, facts: Facts) -> None:
+    """Check that a run whose log has no head may have a log. Raises CallError."""
     if run_id in facts.runs[RunKind.FLOW_RUN]:
         return
     task_run = facts.runs[RunKind.TASK_RUN].get(run_id)
@@ -172,7 +173,7 @@ def _check_run(run_id: Id, facts: Facts) -> None:
     if task_run.parent_id is not None:
         raise InvalidArgumentError(
             "run_id",
-            f"The task run {run_id} has no log of its own: append to the log of its flow run "
-            f"{task_run.parent_id}, and name the task run in `task_run_ids`.",
+            f"The task run {run_id} has no log of its own, but lines in the log of its flow run "
+            f"{task_run.parent_id}: name that run, and the task run in `task_run_ids`.",
             reason="TASK_RUN_IN_FLOW_RUN",
         )

@@ -8,7 +8,6 @@ pruning. `docs/decisions/0008-large-runs-are-doomed-first.md` tells why.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TypeVar
 
+from interlock_server.core.turns import take_turn
 from interlock_server.rules.states import TERMINAL, Id, Micros
 from interlock_server.storage import pruning_queries, tables
 from interlock_server.storage.commands import Command, CommandClass
@@ -231,10 +231,7 @@ class _Pruning:
 
     async def do(self, command: Command[R]) -> R:
         """Run a command, then leave the database to others for as long as it took."""
-        began = time.monotonic()
-        answer = await self._pipeline.submit(command)
-        await asyncio.sleep(time.monotonic() - began)
-        return answer
+        return await take_turn(self._pipeline, command)
 
     async def delete(self, kind: RunKind, run_ids: Sequence[Id]) -> AsyncIterator[Pruned]:
         """Delete runs: small ones together, large ones in slices."""

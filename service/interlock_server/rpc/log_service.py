@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from interlock.v1 import log_pb2 as pb
 
-from interlock_server.core import log_chunks, log_pages, log_tails
+from interlock_server.core import log_chunks, log_deletion, log_pages, log_tails
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, InvalidArgumentError
 from interlock_server.core.log_appends import AppendLog, Succession
@@ -127,6 +127,21 @@ class LogService:
         async with aclosing(log_search.search(self._engine, request)) as answers:
             async for answer in answers:
                 yield answer
+
+    async def DeleteLogs(  # noqa: N802
+        self, request: pb.DeleteLogsRequest, context: Context
+    ) -> pb.DeleteLogsResponse:
+        """Delete a log, or its oldest part."""
+        run_id = fields.id_("run_id", request.run_id)
+        given = request.HasField("before")
+        before = fields.timestamp("before", request.before) if given else None
+        answer = pb.DeleteLogsResponse()
+        cuts = log_deletion.delete_log(self._engine.pipeline, run_id, before, remaining(context))
+        async with aclosing(cuts):
+            async for cut in cuts:
+                answer.deleted += cut.records
+                answer.first_ordinal = cut.first_ordinal
+        return answer
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 from interlock_server.rules.states import Id, Micros, State
 from interlock_server.storage.records import (
     CacheEntry,
+    ChunkOutline,
     Deployment,
     Flow,
     FlowRun,
@@ -85,6 +86,8 @@ class Needs:
         """Producers of which must be known whether they wrote to any run's log."""
         self.log_chunks: set[tuple[Id, int]] = set()
         """By run and first ordinal; the logs themselves must be named, too."""
+        self.first_log_chunks: dict[Id, int] = {}
+        """Of which logs how many of the oldest chunks; the logs themselves must be named, too."""
 
 
 class Facts:
@@ -122,6 +125,8 @@ class Facts:
         """By producer: the digest of the single call that its id stands for; None: of none."""
         self.log_chunks: dict[tuple[Id, int], int] = {}
         """The last ordinal of each."""
+        self.first_log_chunks: dict[Id, list[ChunkOutline]] = {}
+        """The oldest chunks of logs, in order."""
 
         self.changes = 0
         """How many changes were made: a command that fails must have made none."""
@@ -158,6 +163,8 @@ class Facts:
         """By run and first ordinal. They go before the new ones come."""
         self.moved_log_merges: dict[Id, Micros | None] = {}
         """When the chunks of a log are to be looked at; None: no more."""
+        self.cut_logs: list[LogHead] = []
+        """Logs that lose what is before their first ordinal."""
 
     # --- changes ---
 
@@ -316,6 +323,13 @@ class Facts:
         self.know_log_call(producer)
         if chunk is not None:
             self.new_log_chunks.append(chunk)
+
+    def cut_log(self, head: LogHead) -> None:
+        """Delete the chunks of a log that are before the first ordinal of its head."""
+        self.changes += 1
+        self.log_heads[head.run_id] = head
+        self.moved_log_heads[head.run_id] = head
+        self.cut_logs.append(head)
 
     def know_log_call(self, producer: LogProducer) -> None:
         """Note for which single call a producer's id stands, if it does."""

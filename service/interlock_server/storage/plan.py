@@ -21,6 +21,7 @@ from interlock_server.storage import clock, tables
 from interlock_server.storage.errors import ConflictError
 from interlock_server.storage.facts import Facts, Needs
 from interlock_server.storage.records import (
+    ChunkOutline,
     Deployment,
     Flow,
     FlowRun,
@@ -59,10 +60,12 @@ from interlock_server.storage.rows import (
 from interlock_server.storage.steps import (
     BeginAgain,
     Delete,
+    DeleteBelow,
     DeleteExpired,
     DeleteOlder,
     DeleteRows,
     DeleteSome,
+    FirstChunks,
     Insert,
     Lock,
     NewestCached,
@@ -273,6 +276,9 @@ def _read_logs(needs: Needs, facts: Facts) -> Generator[Query, list[Row], None]:
             tables.log_chunk, (*key, "last_ordinal"), key, sorted(needs.log_chunks)
         )
         facts.log_chunks = {(run_id, first): last for run_id, first, last in found}
+    for run_id, limit in needs.first_log_chunks.items():
+        rows = yield FirstChunks(run_id, limit)
+        facts.first_log_chunks[run_id] = [ChunkOutline(*row) for row in rows]
     # A log without a head is one whose run has to be looked for; those with one have had theirs.
     # Here that is the few whose head was deleted since it was looked for.
     for kind in RunKind:
@@ -404,6 +410,11 @@ def _deletions(facts: Facts) -> Iterator[Write]:
             yield Upsert(tables.deleted_run, doomed_rows(kind, doomed, facts.now, facts.changes))
             # Without a head nothing is appended before the run was looked for, and not found.
             yield Delete(tables.log_head, "run_id", [run.id for run in doomed])
+    for head in facts.cut_logs:
+        for table in (tables.log_chunk_task_run, tables.log_chunk):
+            yield DeleteBelow(table, head.run_id, head.first_ordinal)
+        if head.first_ordinal == head.next_ordinal:
+            yield Delete(tables.log_merge, "run_id", [head.run_id])
     named = tables.metadata.tables
     for trim in facts.trims:
         yield DeleteSome(named[trim.table], list(trim.run_ids), trim.limit)

@@ -259,3 +259,24 @@ class LogChunk:
     """0: as it came; above: how often its records were merged."""
     stored: Micros | None = None
     """When the last of its records came, by the database's clock; None: long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOutline:
+    """What it takes to know of a chunk to delete it."""
+
+    first_ordinal: int
+    last_ordinal: int
+    raw_bytes: int
+    stored: Micros | None
+    task_runs: int
+    """How many task runs lead to it."""
+
+    @property
+    def records(self) -> int:
+        """How many records it has."""
+        return self.last_ordinal - self.first_ordinal + 1
+
+    def came_before(self, time: Micros) -> bool:
+        """Answer whether all of its records came before a time."""
+        return self.stored is None or self.stored < time

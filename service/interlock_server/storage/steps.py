@@ -57,6 +57,14 @@ class NewestCached:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstChunks:
+    """Read of the oldest chunks of a log, `limit` at most, the values of a `ChunkOutline`."""
+
+    run_id: Id
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReadClock:
     """Read the database's clock: one row, one column, microseconds since 1970."""
 
@@ -128,6 +136,15 @@ class DeleteSome:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteBelow:
+    """Delete the rows of a run's log whose `first_ordinal` is less than `ordinal`."""
+
+    table: Table
+    run_id: Id
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteExpired:
     """Delete the entries of some cache keys that had expired an hour before `now`, some of each.
 
@@ -156,7 +173,7 @@ class BeginAgain:
     now: Micros
 
 
-Query = Select | WhichHave | Trackers | NewestCached | ReadClock
+Query = Select | WhichHave | Trackers | NewestCached | FirstChunks | ReadClock
 Write = (
     Insert
     | Upsert
@@ -165,6 +182,7 @@ Write = (
     | DeleteRows
     | RememberDeleted
     | DeleteSome
+    | DeleteBelow
     | DeleteExpired
     | DeleteOlder
     | BeginAgain

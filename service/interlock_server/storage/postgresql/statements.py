@@ -69,6 +69,15 @@ NEWEST_CACHED = f"""
     ) AS newest
 """
 
+FIRST_CHUNKS = f"""
+    SELECT first_ordinal, last_ordinal, raw_bytes, stored, (
+        SELECT count(*) FROM {tables.log_chunk_task_run.name} side
+        WHERE side.run_id = chunk.run_id AND side.first_ordinal = chunk.first_ordinal
+    )
+    FROM {tables.log_chunk.name} chunk
+    WHERE run_id = $1::uuid ORDER BY first_ordinal LIMIT $2::bigint
+"""
+
 
 def _type(table: Table, column: str) -> str:
     # An array's type says nothing of how its elements sort.

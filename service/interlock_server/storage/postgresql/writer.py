@@ -25,10 +25,12 @@ from interlock_server.storage.rows import Row
 from interlock_server.storage.steps import (
     BeginAgain,
     Delete,
+    DeleteBelow,
     DeleteExpired,
     DeleteOlder,
     DeleteRows,
     DeleteSome,
+    FirstChunks,
     Insert,
     Lock,
     NewestCached,
@@ -156,6 +158,8 @@ class PostgresqlWriter:
             case NewestCached(cache_keys, now):
                 found = await self._connection.fetch(statements.NEWEST_CACHED, cache_keys, now)
                 return list(found)
+            case FirstChunks(run_id, limit):
+                return list(await self._connection.fetch(statements.FIRST_CHUNKS, run_id, limit))
             case Select(table, columns, (by,), keys, lock):
                 statement = statements.select_any(table, columns, by, lock)
                 rows: list[Row] = await self._connection.fetch(statement, keys)
@@ -203,6 +207,13 @@ class PostgresqlWriter:
             case DeleteSome(table, run_ids, limit):
                 await execute(
                     statements.delete_some(table, "run_id = ANY($1::uuid[])"), run_ids, limit
+                )
+            case DeleteBelow(table, run_id, ordinal):
+                await execute(
+                    f"DELETE FROM {table.name} WHERE run_id = $1::uuid "
+                    "AND first_ordinal < $2::bigint",
+                    run_id,
+                    ordinal,
                 )
             case DeleteExpired(cache_keys, now):
                 await execute(statements.DELETE_EXPIRED, cache_keys, now)

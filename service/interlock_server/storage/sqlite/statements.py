@@ -57,6 +57,12 @@ NEWEST_CACHED = (
     "WHERE cache_key = ? AND (expiration IS NULL OR expiration > ?) "
     "ORDER BY created DESC, state_id DESC LIMIT 1"
 )
+FIRST_CHUNKS = (
+    "SELECT first_ordinal, last_ordinal, raw_bytes, stored, ("
+    f"SELECT count(*) FROM {tables.log_chunk_task_run.name} side "
+    "WHERE side.run_id = chunk.run_id AND side.first_ordinal = chunk.first_ordinal"
+    f") FROM {tables.log_chunk.name} chunk WHERE run_id = ? ORDER BY first_ordinal LIMIT ?"
+)
 
 
 @lru_cache(maxsize=256)

@@ -29,10 +29,12 @@ from interlock_server.storage.sqlite.file import DatabaseFile
 from interlock_server.storage.steps import (
     BeginAgain,
     Delete,
+    DeleteBelow,
     DeleteExpired,
     DeleteOlder,
     DeleteRows,
     DeleteSome,
+    FirstChunks,
     Insert,
     NewestCached,
     Query,
@@ -190,6 +192,8 @@ def _select(connection: sqlite3.Connection, query: Query) -> list[Row]:
                 for key in cache_keys
                 for row in connection.execute(statements.NEWEST_CACHED, (key, now))
             ]
+        case FirstChunks(run_id, limit):
+            return list(connection.execute(statements.FIRST_CHUNKS, (id_to_bytes(run_id), limit)))
         case Select(table, columns, (by,), keys):
             encode = statements.encoder(table, (by,))
             decode = statements.decoder(table, columns)
@@ -235,6 +239,11 @@ def _write(connection: sqlite3.Connection, step: Write, position: int) -> None:
             marks = ", ".join("?" * len(run_ids))
             _delete_some(
                 connection, table, f"run_id IN ({marks})", limit, map(id_to_bytes, run_ids)
+            )
+        case DeleteBelow(table, run_id, ordinal):
+            connection.execute(
+                f"DELETE FROM {table.name} WHERE run_id = ? AND first_ordinal < ?",
+                (id_to_bytes(run_id), ordinal),
             )
         case DeleteExpired(cache_keys, now):
             connection.executemany(statements.DELETE_EXPIRED, [(key, now) for key in cache_keys])
