@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
 
-from interlock import log_calls
+from interlock import log_calls, values
 from interlock._async.parts import Part
 from interlock._async.tail import AsyncLogTail
 from interlock.log_columns import Line
 from interlock.v1.flow_run_pb2 import FlowRun
-from interlock.v1.log_pb2 import ListLogsRequest, LogFilter, LogRecord
+from interlock.v1.log_pb2 import (
+    DeleteLogsRequest,
+    DeleteLogsResponse,
+    ListLogsRequest,
+    LogFilter,
+    LogRecord,
+)
 from interlock.v1.task_run_pb2 import TaskRun
 from interlock.values import id_of
 
@@ -41,6 +48,26 @@ class Logs(Part):
         for request in log_calls.requests(id_of(run), complete, limits):
             # Sent again it has the same id.
             await self._calls.send(self._stubs.logs.WriteLogs, request, replay=True)
+
+    async def delete_logs(
+        self, run: FlowRun | TaskRun | str, *, before: datetime | None = None
+    ) -> DeleteLogsResponse:
+        """Delete the log of a run, or its oldest part; answer how many records were deleted.
+
+        What comes to it later goes on with the next ordinal. A large log takes its time: one that
+        takes longer than `timeout` is shorter then; call it again.
+
+        Args:
+            run: a flow run, or a task run that is part of none, or its id.
+            before: only what reached the service before this time is deleted, as far as it is
+                stored apart from what came later.
+
+        Raises NotFound.
+        """
+        request = DeleteLogsRequest(
+            run_id=id_of(run), before=None if before is None else values.timestamp(before)
+        )
+        return await self._calls.send(self._stubs.logs.DeleteLogs, request, replay=False)
 
     async def list_logs(
         self,
