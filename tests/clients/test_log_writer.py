@@ -38,6 +38,7 @@ def test_many_runs_share_a_stream_and_keep_their_order(server: FakeServer) -> No
 def test_a_full_queue_makes_those_who_write_wait(server: FakeServer) -> None:
     server.acknowledging.clear()
     server.limits.log_window_bytes = 10_000
+    server.limits.max_log_batch_records = 50
     written = threading.Event()
 
     def work(writer: LogWriter) -> None:

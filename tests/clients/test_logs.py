@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import grpc
 import pytest
@@ -24,14 +25,15 @@ Make = Callable[..., tuple[logging.Logger, InterlockHandler]]
 
 
 @pytest.fixture
-def make(server: FakeServer, request: pytest.FixtureRequest) -> Iterator[Make]:
+def make(server: FakeServer, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     handlers: list[InterlockHandler] = []
     logger = logging.getLogger(f"worker.{request.node.name}")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
 
     def make_one(**options: object) -> tuple[logging.Logger, InterlockHandler]:
-        handler = InterlockHandler(server.target, **{"run_id": RUN, **options})  # type: ignore[arg-type]
+        options = {"run_id": RUN, "spill_folder": tmp_path, **options}
+        handler = InterlockHandler(server.target, **options)  # type: ignore[arg-type]
         handlers.append(handler)
         logger.addHandler(handler)
         return logger, handler
@@ -141,7 +143,7 @@ def test_logging_never_waits_for_the_server(
 ) -> None:
     server.acknowledging.clear()
     server.limits.log_window_bytes = 10_000
-    logger, handler = make(max_queue_records=1000, batch_interval=0.01)
+    logger, handler = make(max_queue_records=1000, batch_interval=0.01, max_spill_bytes=0)
     slowest = 0.0
     for number in range(5_000):
         began = time.perf_counter()
@@ -165,7 +167,7 @@ def test_logging_never_waits_for_the_server(
 
 def test_words_about_drops_stand_where_the_records_would(server: FakeServer, make: Make) -> None:
     server.stop()
-    logger, handler = make(max_queue_records=3, batch_interval=0.01)
+    logger, handler = make(max_queue_records=3, batch_interval=0.01, max_spill_bytes=0)
     for number in range(5):
         logger.info("line %d", number)
     server.start()
@@ -180,7 +182,7 @@ def test_words_about_drops_stand_where_the_records_would(server: FakeServer, mak
 
 def test_drops_are_told_even_if_nothing_more_is_logged(server: FakeServer, make: Make) -> None:
     server.stop()
-    logger, handler = make(max_queue_records=1, batch_interval=0.01)
+    logger, handler = make(max_queue_records=1, batch_interval=0.01, max_spill_bytes=0)
     for _ in range(3):
         logger.info("one")
     server.start()

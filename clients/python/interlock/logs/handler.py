@@ -7,6 +7,7 @@ it, and to no other.
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import replace
 
 import grpc
@@ -18,6 +19,7 @@ from interlock.logs.shipper import (
     CLOSE_TIMEOUT,
     MAX_QUEUE_BYTES,
     MAX_QUEUE_RECORDS,
+    MAX_SPILL_BYTES,
     LogStatistics,
     OnRefused,
     Shipper,
@@ -46,6 +48,8 @@ class InterlockHandler(logging.Handler):
         max_queue_bytes: int = MAX_QUEUE_BYTES,
         batch_interval: float = BATCH_INTERVAL,
         close_timeout: float = CLOSE_TIMEOUT,
+        spill_folder: str | os.PathLike[str] | None = None,
+        max_spill_bytes: int = MAX_SPILL_BYTES,
         on_refused: OnRefused | None = None,
     ) -> None:
         """Make a handler; it connects with the first record.
@@ -56,10 +60,14 @@ class InterlockHandler(logging.Handler):
             level: the least level that is shipped.
             run_id: the flow run of records that belong to no other.
             credentials: for TLS; none: a plain connection.
-            max_queue_records: how many records may wait before further ones are dropped.
-            max_queue_bytes: how many bytes of records may wait, about.
+            max_queue_records: how many records may wait in memory; from three quarters of that on
+                they are moved to a file, and where that is not possible, further ones are dropped.
+            max_queue_bytes: how many bytes of records may wait in memory, about.
             batch_interval: how many seconds a record may wait for others to be sent with it.
             close_timeout: how many seconds the end of the process may be held up to deliver.
+            spill_folder: where the file is to be; unless given, the user's folder for temporary
+                files.
+            max_spill_bytes: how large the file may become; 0: there is none.
             on_refused: called, in the thread that ships, with what the service refused and how many
                 records it was; said on stderr in any case.
         """
@@ -75,12 +83,14 @@ class InterlockHandler(logging.Handler):
             max_queue_bytes=max_queue_bytes,
             batch_interval=batch_interval,
             close_timeout=close_timeout,
+            spill_folder=spill_folder,
+            max_spill_bytes=max_spill_bytes,
             on_refused=on_refused,
         )
         context.run_end_hooks.append(self.end_run)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Put a record into the queue; never waits, and never raises."""
+        """Put a record into the queue; does not wait for the service, and never raises."""
         try:
             if _is_ours(record.name):
                 return
@@ -119,7 +129,8 @@ class InterlockHandler(logging.Handler):
     def close(self, timeout: float | None = None) -> None:
         """Deliver what waits, for at most `timeout` seconds, and stop.
 
-        `timeout` is the handler's `close_timeout` unless given. What is left is said on stderr.
+        `timeout` is the handler's `close_timeout` unless given. What is not delivered by then is
+        left in a file, which stderr names; `interlock logs deliver FILE` delivers it later.
         """
         self._shipper.close(timeout)
         if self.end_run in context.run_end_hooks:

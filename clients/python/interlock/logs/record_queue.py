@@ -1,8 +1,8 @@
 """The bounded queue between those who log and the thread that ships.
 
-What it promises: `offer` never waits for whoever takes records out. Beyond the limits a record is
-dropped and counted, and its place is kept: before the next record that is put in, or at the next
-mark that is taken out, stand words that say how many are missing there. `put` waits instead.
+What it promises: `offer` does not wait for the service. Beyond the limits a record is dropped and
+counted, and its place is kept: before the next record that is put in, or at the next mark that is
+taken out, stand words that say how many are missing there. `put` waits instead.
 
 `lock` guards the counters; the outbox uses it, too, so that all counts fit together.
 """
@@ -55,6 +55,14 @@ class RecordQueue:
         self._put_bytes = self._taken_bytes = 0
         self._max_records = max_records
         self._max_bytes = max_bytes
+        self._crowd_records = max_records * 3 // 4
+        self._crowd_bytes = max_bytes * 3 // 4
+        self.crowded = threading.Event()
+        """Set while there is so much in the queue that some of it is better moved to the spill."""
+        self.patience = 0.0
+        """How many seconds `offer` may wait for the spill to make room."""
+        self._stalled = False
+        """Whether one has waited as long in vain, so that others do not."""
         self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._room = threading.Condition(self.lock)
         """Told when whoever waits in `put` may go on."""
@@ -69,7 +77,7 @@ class RecordQueue:
         """Put a record in; False: the queue is full, and the record was dropped."""
         entry = Entry(run_id, line, size_of(line))
         with self.lock:
-            if self._is_full(entry.size):
+            if self._is_crowded(entry.size) and not self._has_room(entry.size):
                 self._drop(run_id, line[0])
                 return False
             for words in self._words_of_drops():
@@ -81,15 +89,8 @@ class RecordQueue:
         """Put a record in, and wait for room; False: there was none within `timeout` seconds."""
         entry = Entry(run_id, line, size_of(line))
         with self.lock:
-            if self._is_full(entry.size):
-                until = time.monotonic() + timeout
-                self._waiting_for_room += 1
-                try:
-                    while self._is_full(entry.size):
-                        if not self._room.wait(max(0, until - time.monotonic())):
-                            return False
-                finally:
-                    self._waiting_for_room -= 1
+            if self._is_full(entry.size) and not self._wait_for_room(entry.size, timeout):
+                return False
             self._put(entry)
             return True
 
@@ -123,7 +124,8 @@ class RecordQueue:
             if isinstance(item, Entry):
                 self.taken_records += 1
                 self._taken_bytes += item.size
-                if self._waiting_for_room and self._is_half_empty():
+                if (self._waiting_for_room or self._stalled) and self._is_roomy():
+                    self._stalled = False
                     self._room.notify_all()
                 return [item]
             # Nothing was put in since these were dropped, or they would have been told then: this
@@ -132,6 +134,35 @@ class RecordQueue:
 
     # With the lock held
 
+    def _is_crowded(self, size: int) -> bool:
+        """Tell whether the spiller is to make room before the queue is full."""
+        return (
+            self.put_records - self.taken_records >= self._crowd_records
+            or self._put_bytes - self._taken_bytes + size > self._crowd_bytes
+        )
+
+    def _has_room(self, size: int) -> bool:
+        """Wake the spiller; where the queue is full give it a moment, unless it makes no way."""
+        if not self.crowded.is_set():
+            self.crowded.set()
+        if not self._is_full(size):
+            return True
+        if self.patience and not self._stalled:
+            self._stalled = not self._wait_for_room(size, self.patience)
+            return not self._stalled
+        return False
+
+    def _wait_for_room(self, size: int, timeout: float) -> bool:
+        until = time.monotonic() + timeout
+        self._waiting_for_room += 1
+        try:
+            while self._is_full(size):
+                if not self._room.wait(max(0, until - time.monotonic())):
+                    return not self._is_full(size)
+        finally:
+            self._waiting_for_room -= 1
+        return True
+
     def _is_full(self, size: int) -> bool:
         waiting = self.put_records - self.taken_records
         # An empty queue takes a record of any size: it would never find more room.
@@ -139,11 +170,11 @@ class RecordQueue:
             self._put_bytes - self._taken_bytes + size > self._max_bytes and waiting > 0
         )
 
-    def _is_half_empty(self) -> bool:
+    def _is_roomy(self) -> bool:
         """Tell whether it is time to wake who waits for room: not for each record anew."""
         return (
-            self.put_records - self.taken_records <= self._max_records // 2
-            and self._put_bytes - self._taken_bytes <= self._max_bytes // 2
+            self.put_records - self.taken_records <= self._max_records * 7 // 8
+            and self._put_bytes - self._taken_bytes <= self._max_bytes * 7 // 8
         )
 
     def _put(self, entry: Entry) -> None:

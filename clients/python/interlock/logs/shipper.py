@@ -2,7 +2,7 @@
 
 What it promises: what is put in is delivered in order and exactly once, or counted as dropped,
 refused or waiting; a forked child begins anew, and the parent ships what it holds; and at the end
-of the process what waits is delivered, or said to be lost.
+of the process what waits is delivered, or left in a file, or said to be lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from interlock.errors import from_item
 from interlock.logs.outbox import Outbox
 from interlock.logs.record_queue import RecordQueue
 from interlock.logs.records import PlainLine
-from interlock.logs.shipping import ship
+from interlock.logs.shipping import ship, spill_when_crowded
+from interlock.logs.spill import Spill
+from interlock.logs.spill_file import Contents, SpillFile
 from interlock.logs.stderr import say
 from interlock.v1.log_pb2 import RefusedLogBatch
 
@@ -30,6 +32,7 @@ MAX_QUEUE_RECORDS = 100_000
 MAX_QUEUE_BYTES = 64 * 1024 * 1024
 BATCH_INTERVAL = 0.1
 CLOSE_TIMEOUT = 5.0
+MAX_SPILL_BYTES = 256 * 1024 * 1024
 
 _PARTING = 1.0
 """How many seconds the end of a stream may take once everything is delivered."""
@@ -53,8 +56,20 @@ class LogStatistics:
     """Refused by the service, or given up."""
     waiting: int
     """Accepted and neither delivered nor refused yet, about."""
+    spilled: int = 0
+    """Kept in a file for a while, since the service was away or too slow."""
     outside: int = 0
     """Not for this handler: made outside of any run."""
+
+
+class LogsNotDelivered(Exception):
+    """Not all records were durable in time."""
+
+    def __init__(self, records: int, target: str, trouble: str) -> None:
+        why = f": {trouble}" if trouble else ""
+        super().__init__(f"{records:,} log records could not be delivered to {target}{why}")
+        self.records = records
+        """How many were not."""
 
 
 class Shipper:
@@ -73,6 +88,8 @@ class Shipper:
         batch_interval: float,
         close_timeout: float = CLOSE_TIMEOUT,
         on_refused: OnRefused | None = None,
+        spill_folder: str | os.PathLike[str] | None = None,
+        max_spill_bytes: int = 0,
     ) -> None:
         """Make a shipper; it connects with the first record. See `InterlockHandler`."""
         self.target = target_or_default(target)
@@ -83,16 +100,47 @@ class Shipper:
         self._interval = batch_interval
         self._close_timeout = close_timeout
         self._on_refused = on_refused
+        self._spill_folder = spill_folder
+        self._max_spill_bytes = max_spill_bytes
         self._start_over()
         self._open.add(self)
 
     def _start_over(self) -> None:
         """Begin with nothing: at first, and in the child of a fork, whose parent ships the rest."""
         self._records = RecordQueue(self._max_records, self._max_bytes)
-        self._outbox = Outbox(self._records, self._interval, self._report_refused)
+        self._use(Spill(self._spill_folder, self._max_spill_bytes))
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()
         self._said_dropping = False
+
+    def _use(self, spill: Spill) -> None:
+        self._outbox = Outbox(self._records, self._interval, self._report_refused, spill)
+
+    @classmethod
+    def of_file(
+        cls,
+        path: str,
+        target: str | None,
+        credentials: grpc.ChannelCredentials | None,
+        on_refused: OnRefused | None,
+    ) -> tuple[Shipper, Contents]:
+        """Make a shipper of what another process left in a file, and start it.
+
+        Raises OSError and SpillFileError.
+        """
+        file, contents = SpillFile.open(path)
+        shipper = cls(
+            target,
+            credentials,
+            max_queue_records=MAX_QUEUE_RECORDS,
+            max_queue_bytes=MAX_QUEUE_BYTES,
+            batch_interval=BATCH_INTERVAL,
+            on_refused=on_refused,
+        )
+        shipper._use(Spill.of(file, contents))
+        shipper._outbox.resume(file, contents)
+        shipper._start()
+        return shipper, contents
 
     # Putting in
 
@@ -100,7 +148,9 @@ class Shipper:
         """Put a record in without waiting; where there is no room it is dropped, and counted."""
         if not self._records.offer(run_id, line) and not self._said_dropping:
             self._said_dropping = True
-            say(f"the log queue is full, records are dropped: {self._outbox.trouble or 'too many'}")
+            spill = self._outbox.spill
+            full = f"queue and {spill.path} are" if spill.is_full and spill.path else "queue is"
+            say(f"the log {full} full, records are dropped: {self._outbox.trouble or 'too many'}")
         if self._thread is None:
             self._start()
 
@@ -174,24 +224,38 @@ class Shipper:
         return delivered
 
     def finish(self, timeout: float | None) -> None:
-        """Do as `close` does, but wait for all without `timeout`, and raise what does not pass."""
+        """Deliver what waits, for at most `timeout` seconds (None: as long as it takes), and stop.
+
+        Raises LogsNotDelivered where that was not all; and at once what keeps the shipper from
+        delivering, if it does not pass by itself.
+        """
         self.closed = True
         delivered = False
         try:
             delivered = self.flush(timeout, or_raise=True)
         finally:
             self._stop(delivered)
+        if not delivered and (waiting := self.statistics.waiting):
+            raise LogsNotDelivered(waiting, self.target, self.trouble)
 
     def _stop(self, delivered: bool) -> None:
-        self._outbox.stop()
+        outbox = self._outbox
+        outbox.stop()
         if self._thread is not None:
             # Half-closed, the stream ends by itself: the service knows that we are done.
             self._thread.join(_PARTING if delivered else 0)
-            self._outbox.hang_up()
-        if not delivered and (waiting := self.statistics.waiting):
-            why = f" ({self._outbox.trouble})" if self._outbox.trouble else ""
-            say(f"{waiting:,} log records could not be delivered to {self.target}{why}")
+            outbox.hang_up()
+        path, kept = outbox.leave()
         self._open.discard(self)
+        waiting = self.statistics.waiting
+        if delivered or not waiting:
+            return
+        why = f" ({outbox.trouble})" if outbox.trouble else ""
+        say(f"{waiting:,} log records could not be delivered to {self.target}{why}")
+        if kept:
+            say(f"{kept:,} of them are kept; deliver them with: interlock logs deliver {path}")
+        if waiting > kept:
+            say(f"{waiting - kept:,} of them are lost")
 
     @property
     def trouble(self) -> str:
@@ -209,18 +273,33 @@ class Shipper:
                 dropped=records.dropped_records,
                 refused=outbox.refused,
                 waiting=records.put_records - records.taken_records + outbox.pending,
+                spilled=outbox.spill.spilled_records,
             )
+
+    @property
+    def known(self) -> int:
+        """How many records of a file that was left the service had already."""
+        return self._outbox.known
 
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(
+                outbox = self._outbox
+                if not outbox.spill.is_off:
+                    threading.Thread(
+                        target=spill_when_crowded,
+                        args=(outbox,),
+                        name="interlock-logs-spill",
+                        daemon=True,
+                    ).start()
+                thread = threading.Thread(
                     target=ship,
-                    args=(self._outbox, self.target, self._credentials),
+                    args=(outbox, self.target, self._credentials),
                     name="interlock-logs",
                     daemon=True,
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
 
     def _report_refused(self, refused: RefusedLogBatch, records: int) -> None:
         if not records:
@@ -242,6 +321,7 @@ def _close_all() -> None:
 
 def _start_all_over() -> None:
     for shipper in list(Shipper._open):
+        shipper._outbox.spill.close()
         shipper._start_over()
 
 

@@ -77,6 +77,15 @@ def ship(outbox: Outbox, target: str, credentials: grpc.ChannelCredentials | Non
         channel.close()
 
 
+def spill_when_crowded(outbox: Outbox) -> None:
+    """Move records to the file whenever the queue is crowded: what the spiller does."""
+    try:
+        while outbox.wait_for_crowd():
+            outbox.spill_over()
+    except Exception as failure:
+        say(f"log records can not be kept in a file any more: {failure!r}")
+
+
 def _stream(channel: grpc.Channel, outbox: Outbox, backoff: Backoff) -> InterlockError | None:
     """Serve one stream until it breaks; answer why it did. None: the server ended it."""
     call: Any = None
@@ -84,11 +93,10 @@ def _stream(channel: grpc.Channel, outbox: Outbox, backoff: Backoff) -> Interloc
         outbox.limits = _limits_of(channel)
         call = outbox.call = LogServiceStub(channel).AppendLogs(outbox.requests())
         for response in call:
-            before = outbox.delivered
-            outbox.take(response)
+            came_further = outbox.take(response)
             if not outbox.is_current() and not outbox.stopped:
                 break
-            if outbox.delivered > before:
+            if came_further:
                 backoff.reset()
                 outbox.trouble = ""
                 outbox.failure = None

@@ -23,16 +23,6 @@ from interlock.logs.shipper import (
 )
 
 
-class LogsNotDelivered(Exception):
-    """A writer was closed, and not all that was written is durable."""
-
-    def __init__(self, records: int, target: str, trouble: str) -> None:
-        why = f": {trouble}" if trouble else ""
-        super().__init__(f"{records:,} log records could not be delivered to {target}{why}")
-        self.records = records
-        """How many were not."""
-
-
 class LogWriter:
     """Writes records into the logs of runs, many runs on one stream.
 
@@ -143,8 +133,6 @@ class LogWriter:
         if self._shipper.closed:
             return
         self._shipper.finish(timeout)
-        if waiting := self.statistics.waiting:
-            raise LogsNotDelivered(waiting, self._shipper.target, self._shipper.trouble)
 
     @property
     def statistics(self) -> LogStatistics:
