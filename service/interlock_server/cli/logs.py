@@ -1,4 +1,4 @@
-"""`interlock logs`: what is done with the logs of runs as a whole."""
+"""`interlock logs`: what is done with the logs of many runs, and with files of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from interlock_server.cli.lazy import LazyGroup, Listed
     cls=LazyGroup,
     listed={
         "delete": Listed("interlock_server.cli.log_deletion:delete", "Delete the log of a run."),
+        "deliver": Listed(
+            "interlock_server.cli.log_delivery:deliver", "Deliver log records that were left."
+        ),
     },
 )
 def logs() -> None:
-    """Keep logs in order. To read one: interlock flow-run logs."""
+    """Look through logs, and keep them in order. To read one: interlock flow-run logs."""

@@ -63,7 +63,7 @@ def _end_interrupted(ctx: click.Context) -> NoReturn:
             "interlock_server.cli.flow_runs:flow_run", "Look at flow runs, and steer them."
         ),
         "task-run": Listed("interlock_server.cli.task_runs:task_run", "Look at task runs."),
-        "logs": Listed("interlock_server.cli.logs:logs", "Keep logs in order."),
+        "logs": Listed("interlock_server.cli.logs:logs", "Keep the logs of runs in order."),
         "replay": Listed(
             "interlock_server.cli.replay:replay", "Play a recorded run against a server."
         ),
