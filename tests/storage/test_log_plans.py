@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 from interlock.ids import uuid7
-from interlock_server.core.log_tails import TailEnd, drained
-from interlock_server.storage import log_queries, migrations
+from interlock_server.core.log_ends import TailEnd, drained
+from interlock_server.storage import migrations
 from interlock_server.storage.database import Database
 from interlock_server.storage.dialects import open_database
+from interlock_server.storage.log_status_queries import list_log_statuses
 from sqlalchemy import text
 
 from tests.support.explained import Explained
@@ -68,8 +69,7 @@ async def test_how_a_log_stands_is_known_without_looking_at_all_who_have_written
         (mute, TailEnd.DRAINED),
     ):
         explained = Explained(database)
-        status = await log_queries.get_log_status(explained, run_id, ago(0))  # type: ignore[arg-type]
-        assert status is not None
-        assert drained(status) is end
+        statuses = await list_log_statuses(explained, [run_id])  # type: ignore[arg-type]
+        assert drained(statuses[run_id]) is end
         assert "ix_log_producer__open_run_id" in explained.plan
         assert "Seq Scan on log_producer" not in explained.plan

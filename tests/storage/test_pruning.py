@@ -21,6 +21,7 @@ from interlock_server.storage import log_queries, migrations, queries
 from interlock_server.storage.dialects import open_database
 from interlock_server.storage.filters import EVERYTHING, OneOf, Query
 from interlock_server.storage.log_queries import LogQuery
+from interlock_server.storage.log_status_queries import list_log_statuses
 from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.records import RunKind, TaskRun
 from interlock_server.storage.retention import (
@@ -258,7 +259,7 @@ async def test_a_large_run_is_gone_for_all_from_the_first_step_on(engine: Engine
     assert await queries.count_runs(database, RunKind.FLOW_RUN, EVERYTHING) == 0
     assert await queries.count_runs(database, RunKind.TASK_RUN, inside) == 0
     assert await log_queries.list_chunks(database, LogQuery(run_id), 0, False, 10) == []
-    assert await log_queries.get_log_status(database, run_id, 0) is None
+    assert await list_log_statuses(database, [run_id]) == {}
     batch = LogBatch(uuid7(), 1, run_id, False, 1, 1, 1, (0, 0, 1, 0, 0, 0), (), b"x")
     with pytest.raises(NotFoundError) as refused:
         await engine.pipeline.submit(AppendLog(batch, b"x"))

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from grpc import StatusCode
 from interlock.ids import uuid7
 from interlock.v1 import log_pb2 as pb
-from interlock_server.core.log_tails import DRAIN_SILENCE, TailEnd, drained
+from interlock_server.core.log_ends import DRAIN_SILENCE, TailEnd, drained
 from interlock_server.rules.states import StateType
-from interlock_server.storage.log_queries import LogStatus
+from interlock_server.storage.log_status_queries import LogStatus
 
 from tests.support.logs import append, messages_of, read_log, record_batch
 from tests.support.refusals import refused

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from interlock_server.core.input_checks import InputChecks
+from interlock_server.core.log_news import LogNews
 from interlock_server.core.log_search import search_threads
-from interlock_server.core.signals import Signals
 from interlock_server.core.watching import Watches
 from interlock_server.storage.database import Database
 from interlock_server.storage.facts import Facts
@@ -19,8 +19,7 @@ class Engine:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.signals = Signals()
-        self._listeners: list[Callable[[Facts], None]] = [self.signals.committed]
+        self._listeners: list[Callable[[Facts], None]] = []
         self.pipeline = Pipeline(database, self._committed)
         self.input_checks = InputChecks()
         self.search_threads = search_threads()
@@ -28,6 +27,8 @@ class Engine:
         """Set when the server goes away: long streams end."""
         self.hints = database.hints()
         self.watches = Watches(database, self.hints, self.draining)
+        self.log_news = LogNews(database, self.hints)
+        self.on_commit(self.log_news.committed)
         self.on_commit(self.watches.committed)
 
     def on_commit(self, listener: Callable[[Facts], None]) -> None:
@@ -46,7 +47,7 @@ class Engine:
     def drain(self) -> None:
         """Tell long streams to end. May be called twice."""
         self.draining.set()
-        self.signals.wake_all()
+        self.log_news.wake_all()
         self.watches.wake_all()
 
     async def stop(self) -> None:

@@ -11,6 +11,7 @@ from interlock_server.core.log_chunks import decompress
 from interlock_server.storage import log_queries
 from interlock_server.storage.database import Database
 from interlock_server.storage.log_queries import CHUNKS_AT_ONCE, LogQuery
+from interlock_server.storage.log_status_queries import list_log_statuses
 from interlock_server.storage.records import LogChunk
 
 R = TypeVar("R")
@@ -70,6 +71,6 @@ async def read_page(
                 return records, start
         if len(chunks) < CHUNKS_AT_ONCE:
             break
-    if not records and await log_queries.get_log_status(database, query.run_id, 0) is None:
+    if not records and not await list_log_statuses(database, [query.run_id]):
         raise NotFoundError("run", query.run_id, field="run_id")
     return records, None

@@ -156,7 +156,8 @@ class Watches:
                     await asyncio.sleep(0)
                     continue
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), left)
+                    async with asyncio.timeout(left):
+                        await news.wait()
 
     async def _begin(self, start: Start, horizon: Horizon) -> Token:
         """Answer where a watch begins."""
@@ -321,7 +322,7 @@ class _Reader:
 
     async def _run(self) -> None:
         try:
-            with self._hints.listen(TOPIC, self.wake):
+            with self._hints.listen(TOPIC, lambda _: self.wake()):
                 retry = _PAUSE
                 while True:
                     moved = await self._read_on()
@@ -329,7 +330,8 @@ class _Reader:
                     waits = self.horizon.position <= self._awaited
                     retry = min(retry * 2, _SLOWEST_RETRY) if waits and not moved else _PAUSE
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), retry if waits else POLL)
+                        async with asyncio.timeout(retry if waits else POLL):
+                            await self._wake.wait()
         except Exception as error:
             self._failure = error
             if not isinstance(error, CallError | UnavailableError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -14,8 +15,8 @@ from interlock_server.core import log_chunks, log_deletion, log_pages, log_tails
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, InvalidArgumentError
 from interlock_server.core.log_appends import AppendLog, Succession
+from interlock_server.core.log_ends import TailEnd
 from interlock_server.core.log_pages import Ordinal
-from interlock_server.core.log_tails import TailEnd
 from interlock_server.rpc import fields, log_filters, log_records, log_search, pages, states
 from interlock_server.rpc.calls import Context, remaining
 from interlock_server.rpc.limits import LOG_WINDOW_BYTES
@@ -33,6 +34,7 @@ _OVERLOAD_PAUSE = 0.02
 """Seconds between tries while the pipeline takes no more logs: a batch or two."""
 
 _ENDS = {
+    None: pb.TAIL_END_UNSPECIFIED,
     TailEnd.DRAINED: pb.TAIL_END_DRAINED,
     TailEnd.SILENT: pb.TAIL_END_SILENT,
     TailEnd.SERVER_DRAINING: pb.TAIL_END_SERVER_DRAINING,
@@ -108,17 +110,23 @@ class LogService:
         wanted = log_filters.read(request.filter)
         query = LogQuery(run_id, wanted.conditions)
         engine = self._engine
-        following = log_tails.follow(engine.database, engine.signals, query, start, engine.draining)
+        following = log_tails.follow(
+            engine.database, engine.log_news, query, start, engine.draining
+        )
+        told, told_at = start, time.monotonic()
         async with aclosing(following):
             async for part in following:
+                found = []
                 if part.chunk is not None:
                     found = [record for _, record in wanted.unpack(*part.chunk, part.from_ordinal)]
-                    for records in log_records.parts(found, _MESSAGE_BYTES):
-                        yield pb.TailLogsResponse(
-                            records=records, next_ordinal=records[-1].ordinal + 1
-                        )
-                if part.end is not None:
-                    yield pb.TailLogsResponse(next_ordinal=part.next_ordinal, end=_ENDS[part.end])
+                for records in log_records.parts(found, _MESSAGE_BYTES):
+                    told, told_at = records[-1].ordinal + 1, time.monotonic()
+                    yield pb.TailLogsResponse(records=records, next_ordinal=told)
+                # Whoever wants little is told how far it was read, so as not to begin anew.
+                due = part.chunk is None or time.monotonic() >= told_at + log_tails.PROGRESS
+                if part.end is not None or (part.next_ordinal > told and due):
+                    told, told_at = part.next_ordinal, time.monotonic()
+                    yield pb.TailLogsResponse(next_ordinal=told, end=_ENDS[part.end])
 
     async def SearchLogs(  # noqa: N802
         self, request: pb.SearchLogsRequest, context: Context

@@ -360,11 +360,3 @@ class Facts:
         """Whether this batch has written a state of a run, or deleted one."""
         changed = (self.ordinals, self.deleted_run_ids, self.newly_doomed_runs)
         return any(of_kind for each in changed for of_kind in each.values())
-
-    def touched_run_ids(self) -> Iterable[Id]:
-        """Name the runs whose state or log this batch has changed."""
-        for kind in RunKind:
-            yield from self.moved_runs[kind]
-            yield from self.deleted_run_ids[kind]
-            yield from (run.id for run in self.newly_doomed_runs[kind])
-        yield from self.moved_log_heads

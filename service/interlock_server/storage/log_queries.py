@@ -1,4 +1,4 @@
-"""Reads of logs: their chunks, and who still writes to them."""
+"""Reads of logs: their chunks, and how far producers have come."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, or_, select, text
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from interlock_server.rules.states import Id, Micros, StateType
+from interlock_server.rules.states import Id, Micros
 from interlock_server.storage import tables
 from interlock_server.storage.database import Database
 from interlock_server.storage.records import LEVELS, LogChunk
@@ -26,9 +26,6 @@ _COUNTS = (
     _CHUNK.c.error_count,
     _CHUNK.c.critical_count,
 )
-
-_OPEN = text("NOT log_producer.closed")
-"""As the index over open producers says it: SQLite takes it for no other words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,59 +117,6 @@ def chunk_of(row: Row[Any]) -> LogChunk:
         level=row.level,
         stored=row.stored,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class LogStatus:
-    """Whether more may come to a log."""
-
-    state_type: StateType | None
-    end_time: Micros | None
-    begun: bool
-    """Whether anyone has written to it, if only that there is nothing to write."""
-    last_open_word: Micros | None
-    """When any producer that has not closed said something last; None: all of them have closed."""
-    now: Micros
-    """The clock of this server's machine, which is near enough for a silence of seconds."""
-
-
-async def get_log_status(database: Database, run_id: Id, now: Micros) -> LogStatus | None:
-    """Read whether more may come to a run's log; None: there is no such run."""
-
-    async def read(connection: AsyncConnection) -> LogStatus | None:
-        for run in (tables.flow_run, tables.task_run):
-            found = await connection.execute(
-                select(run.c.state_type, run.c.end_time).where(
-                    run.c.id == run_id, run.c.version >= 0
-                )
-            )
-            if (row := found.first()) is not None:
-                break
-        else:
-            return None
-        words = await last_open_words(connection, [run_id])
-        return LogStatus(
-            None if row.state_type is None else StateType(row.state_type),
-            row.end_time,
-            run_id in words,
-            words.get(run_id),
-            now,
-        )
-
-    return await database.read(read)
-
-
-async def last_open_words(
-    connection: AsyncConnection, run_ids: Sequence[Id]
-) -> dict[Id, Micros | None]:
-    """Read of each log that has begun when its producers that have not closed were heard of last.
-
-    None: all have closed. However many those are, only the open ones are looked at.
-    """
-    head, producer = tables.log_head.c, tables.log_producer.c
-    last = select(func.max(producer.updated)).where(producer.run_id == head.run_id, _OPEN)
-    statement = select(head.run_id, last.scalar_subquery()).where(head.run_id.in_(run_ids))
-    return {row[0]: row[1] for row in await connection.execute(statement)}
 
 
 async def last_acknowledged(database: Database, producer_id: Id) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+from interlock_server.storage.hints import Heard
 
 
 class NoHints:
@@ -15,10 +17,14 @@ class NoHints:
     async def stop(self) -> None:
         """See `Hints.stop`."""
 
-    def tell(self, topic: str) -> None:
+    def tell(self, topic: str, about: Iterable[str] = ()) -> None:
         """See `Hints.tell`."""
 
+    def asked(self, topic: str) -> bool:
+        """See `Hints.asked`."""
+        return False
+
     @contextmanager
-    def listen(self, topic: str, heard: Callable[[], None]) -> Iterator[None]:
+    def listen(self, topic: str, heard: Heard) -> Iterator[None]:
         """See `Hints.listen`."""
         yield
