@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from interlock_server.lengths import parse_length
 from interlock_server.rules.overdue import PATIENCE, Patience
 from interlock_server.storage.options import DatabaseOptions
 from interlock_server.storage.tls import TlsMode, TlsOptions
@@ -45,7 +46,27 @@ def _in_capitals(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _in_seconds(value: object) -> object:
+    if isinstance(value, str) and value.strip()[-1:].isalpha():
+        return parse_length(value)
+    return value
+
+
+def _none_or_an_hour(seconds: float) -> float:
+    if 0 < seconds < 3_600:
+        raise ValueError("It must be at least an hour (1h), or 0 for none.")
+    return seconds
+
+
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Retention = Annotated[
+    float,
+    Field(ge=0, le=10 * 366 * 86_400, allow_inf_nan=False),
+    BeforeValidator(_in_seconds),
+    AfterValidator(_none_or_an_hour),
+    WithJsonSchema({"type": "string", "format": "length"}),
+]
+"""A length of time, as `30d` or in seconds; 0: none."""
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_in_capitals)]
 DatabaseUrl = Annotated[str, AfterValidator(_usable_url)]
 
@@ -136,6 +157,14 @@ class Settings(BaseSettings):
         "Loops",
         "Seconds after which a run that was told to stop counts as stopped.",
         default=PATIENCE.cancelling / _MICROS,
+    )
+
+    log_retention: Retention = _setting(
+        "Loops",
+        "After how long what came to the log of a run is deleted, whether the run has ended or "
+        "not: 30d, 12h, at least 1h. Without it, or with 0, logs stay as long as their runs.",
+        default=0.0,
+        words="none",
     )
 
     database_connection_url: DatabaseUrl = _setting(
@@ -274,6 +303,11 @@ class Settings(BaseSettings):
             late=round(self.loops_late_after * _MICROS),
             cancelling=round(self.loops_cancelling_timeout * _MICROS),
         )
+
+    @property
+    def log_retention_micros(self) -> int:
+        """After how many microseconds what came to a log is deleted; 0: it stays."""
+        return round(self.log_retention * _MICROS)
 
     @property
     def admin_socket_path(self) -> Path:

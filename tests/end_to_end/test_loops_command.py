@@ -33,6 +33,12 @@ def test_the_loops_of_a_server_are_shown() -> None:
         assert all("look_time" in loop for loop in loops)
 
 
+def test_a_server_that_keeps_logs_for_a_time_shows_the_loop_for_it() -> None:
+    with ServerProcess(environment={"INTERLOCK_LOG_RETENTION": "30d"}) as server:
+        shown = interlock("server", "loops", "--admin-socket", server.admin_socket)
+        assert "old logs" in shown.stdout, shown.stderr
+
+
 def test_loops_that_are_off_rest() -> None:
     with ServerProcess(environment={"INTERLOCK_LOOPS": "false"}) as server:
         shown = interlock("server", "loops", "--admin-socket", server.admin_socket)

@@ -14,7 +14,7 @@ from interlock_server.core import pruning, watching
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import OutOfRangeError
 from interlock_server.core.event_filters import EventFilter
-from interlock_server.core.pruning import DoomRun
+from interlock_server.core.pruning import Ages, DoomRun
 from interlock_server.core.transitions import Proposal, ProposeStates
 from interlock_server.core.watching import Part, Start, Token
 from interlock_server.rules.states import StateDraft, StateType
@@ -417,7 +417,7 @@ async def test_a_run_that_is_pruned_is_told_once_small_or_large(
         assert await engine.pipeline.submit(DoomRun(RunKind.FLOW_RUN, large, 0))
         (first,) = await watcher.take(1)
         assert (first.run_id, first.state, first.flow_id) == (large, None, flow)
-        async for _ in pruning.prune(engine.database, engine.pipeline, 0):
+        async for _ in pruning.prune(engine.database, engine.pipeline, Ages(0)):
             pass
         events = await watcher.take(5)
         assert sorted(runs_of(events)) == sorted([small, alone, *tasks])

@@ -10,6 +10,7 @@ from interlock_server.core.log_ends import TailEnd, drained
 from interlock_server.storage import migrations
 from interlock_server.storage.database import Database
 from interlock_server.storage.dialects import open_database
+from interlock_server.storage.log_retention_queries import count_old_chunks, list_old_logs
 from interlock_server.storage.log_status_queries import list_log_statuses
 from sqlalchemy import text
 
@@ -73,3 +74,24 @@ async def test_how_a_log_stands_is_known_without_looking_at_all_who_have_written
         assert drained(statuses[run_id]) is end
         assert "ix_log_producer__open_run_id" in explained.plan
         assert "Seq Scan on log_producer" not in explained.plan
+
+
+async def test_old_logs_are_found_without_looking_through_all_chunks(database: Database) -> None:
+    rows = Rows()
+    flow = rows.flow()
+    run_ids = sorted(rows.run("flow_run", ago(1), flow_id=flow) for _ in range(600))
+    for run_id in run_ids:
+        rows.log(run_id, 5, new=3)
+    await put(database, rows)
+
+    explained = Explained(database)
+    page = await list_old_logs(explained, run_ids[9], ago(0.5), 100)  # type: ignore[arg-type]
+    assert (page.old, page.last) == (run_ids[10:110], run_ids[109])
+    for word in ("Seq Scan", "Sort", "TEMP B-TREE", "SCAN"):
+        assert word not in explained.plan, explained.plan
+
+    explained = Explained(database)
+    counted = await count_old_chunks(explained, run_ids[0], ago(0.5))  # type: ignore[arg-type]
+    assert counted == 2
+    for word in ("Seq Scan", "TEMP B-TREE", "SCAN"):
+        assert word not in explained.plan, explained.plan

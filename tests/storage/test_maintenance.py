@@ -401,6 +401,22 @@ def test_what_is_young_is_not_pruned(maintenance: Maintenance, seconds: int) -> 
         maintenance.prune(seconds)
 
 
+@pytest.mark.parametrize("seconds", [-1, 0, HOUR - 1])
+def test_what_came_to_a_log_of_late_is_not_pruned(maintenance: Maintenance, seconds: int) -> None:
+    with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "logs_older_than"):
+        maintenance.prune(MONTH, logs=seconds)
+
+
+def test_who_prunes_says_how_old(maintenance: Maintenance) -> None:
+    with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "older_than"):
+        maintenance.prune(None)
+
+
+def test_logs_are_pruned_by_themselves(maintenance: Maintenance, some_runs: list[str]) -> None:
+    (event,) = maintenance.prune(None, logs=HOUR)
+    assert event.total == pb.PruneCounts()
+
+
 def test_nothing_to_prune_is_no_error(maintenance: Maintenance, some_runs: list[str]) -> None:
     (event,) = maintenance.prune(HOUR)
     assert event.total == pb.PruneCounts()

@@ -13,7 +13,7 @@ from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, NotFoundError
 from interlock_server.core.log_appends import AppendLog, LogBatch
 from interlock_server.core.maintenance import Maintenance
-from interlock_server.core.pruning import DoomRun, Pruned
+from interlock_server.core.pruning import Ages, DoomRun, Pruned
 from interlock_server.core.runs import CreateRuns, Creation, DeleteRun
 from interlock_server.core.transitions import Proposal, ProposeStates
 from interlock_server.rules.states import StateDraft, StateType
@@ -65,9 +65,9 @@ async def engine(url: str) -> AsyncIterator[Engine]:
     await engine.stop()
 
 
-async def prune(engine: Engine, older_than: int) -> Pruned:
+async def prune(engine: Engine, older_than: int | None, logs: int | None = None) -> Pruned:
     total = Pruned()
-    async for pruned in pruning.prune(engine.database, engine.pipeline, older_than):
+    async for pruned in pruning.prune(engine.database, engine.pipeline, Ages(older_than, logs)):
         total += pruned
     return total
 
@@ -164,7 +164,7 @@ async def test_only_runs_that_ended_long_enough_ago_go(engine: Engine) -> None:
     await rows.put(engine.database)
 
     expected = Pruned(flow_runs=4, task_runs=1)
-    assert await pruning.measure(engine.database, MONTH) == expected
+    assert await pruning.measure(engine.database, Ages(MONTH)) == expected
     assert await prune(engine, MONTH) == expected
 
     everything = Query(limit=1000)
@@ -221,11 +221,11 @@ async def test_a_large_run_goes_in_slices(engine: Engine) -> None:
     small = [rows.run("flow_run", ago(40), flow_id=rows.flow()) for _ in range(3)]
     await rows.put(engine.database)
     expected = Pruned(flow_runs=1 + len(small), task_runs=1_201, log_chunks=451)
-    assert await pruning.measure(engine.database, MONTH) == expected
+    assert await pruning.measure(engine.database, Ages(MONTH)) == expected
 
     watched = Watched(engine)
     total = Pruned()
-    async for pruned in pruning.prune(engine.database, watched, MONTH):
+    async for pruned in pruning.prune(engine.database, watched, Ages(MONTH)):
         total += pruned
 
     assert total == expected
@@ -331,7 +331,7 @@ async def test_pruning_that_was_broken_off_is_finished_by_the_next(engine: Engin
     rows = Rows()
     a_large_run(rows)
     await rows.put(engine.database)
-    work = pruning.prune(engine.database, engine.pipeline, MONTH)
+    work = pruning.prune(engine.database, engine.pipeline, Ages(MONTH))
     for _ in range(3):
         await anext(work)
     await work.aclose()  # type: ignore[attr-defined]
@@ -360,7 +360,7 @@ async def test_a_server_does_one_piece_of_maintenance_at_a_time(engine: Engine) 
     rows.run("flow_run", ago(40), flow_id=rows.flow())
     await rows.put(engine.database)
     maintenance = Maintenance(engine.database, engine.pipeline)
-    first, second = maintenance.prune(MONTH), maintenance.vacuum()
+    first, second = maintenance.prune(Ages(MONTH)), maintenance.vacuum()
     await anext(first)
     with pytest.raises(CallError) as refused:
         await anext(second)

@@ -34,10 +34,15 @@ class Maintenance:
             )
         return found
 
-    def prune(self, seconds: int, *, dry_run: bool = False) -> list[pb.PruneResponse]:
-        """Delete what is older; answer all that was told."""
+    def prune(
+        self, seconds: int | None, *, logs: int | None = None, dry_run: bool = False
+    ) -> list[pb.PruneResponse]:
+        """Delete runs, and parts of logs, that are older; answer all that was told."""
         request = pb.PruneRequest(dry_run=dry_run)
-        request.older_than.FromSeconds(seconds)
+        if seconds is not None:
+            request.older_than.FromSeconds(seconds)
+        if logs is not None:
+            request.logs_older_than.FromSeconds(logs)
         return list(self.stub.Prune(request))
 
 

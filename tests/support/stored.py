@@ -102,9 +102,12 @@ class Rows:
             **values,
         )
 
-    def log(self, run_id: str, chunks: int, task_run_id: str = "") -> None:
-        """A log of so many chunks, with two records each."""
-        self.add("log_head", run_id=run_id, next_ordinal=2 * chunks)
+    def log(self, run_id: str, chunks: int, task_run_id: str = "", *, new: int = 0) -> None:
+        """A log of so many chunks, with two records each; the last `new` of them came now."""
+        appended = ago(0) if new else 1
+        self.add(
+            "log_head", run_id=run_id, next_ordinal=2 * chunks, appended=appended, first_ordinal=0
+        )
         self.add("log_producer", run_id=run_id)
         columns = log_columns.pack([(5, 20, "", "one", "", False), (7, 40, "", "two", "", False)])
         packed = columns.SerializeToString()
@@ -117,6 +120,7 @@ class Rows:
                 last_ordinal=2 * chunk + 1,
                 first_time=5,
                 last_time=7,
+                stored=ago(0) if chunk >= chunks - new else None,
                 **dict.fromkeys(("trace_count", "debug_count", "warning_count"), 0),
                 info_count=1,
                 error_count=1,

@@ -1,5 +1,5 @@
 """The loops of one server: dead runs, late runs, pauses that are over, what is being cancelled,
-small chunks of logs."""
+small chunks and old parts of logs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from interlock_server.background.term import TermKeeper
 from interlock_server.core.engine import Engine
 from interlock_server.core.heartbeats import ReapRuns
 from interlock_server.core.log_merging import LOGS_AT_ONCE, Join, merge_logs
+from interlock_server.core.log_retention import LogWalk
 from interlock_server.core.overdue import CancelWithFlowRuns, ForgetCancelled, MoveOverdue
 from interlock_server.rules.overdue import PATIENCE, Patience, overdue_since
 from interlock_server.rules.states import Id, Micros, State, StateType
@@ -22,6 +23,12 @@ from interlock_server.storage.records import RunKind
 
 _PAUSE: Micros = 200_000
 """After how long what could not be done is looked at again."""
+
+_LOG_REST: Micros = 60 * 60 * 1_000_000
+"""How long all logs are left alone, at the most, once what was old in them is deleted."""
+
+_LOG_TRANSACTIONS = 20
+"""In how many transactions, at the most, one look deletes parts of logs."""
 
 _AT_ONCE = 200
 """How many runs one command moves: some ten milliseconds, in which others wait."""
@@ -35,6 +42,8 @@ class LoopOptions:
     period: float = 5.0
     """Seconds between two ticks, and after which each loop looks in any case."""
     patience: Patience = PATIENCE
+    log_retention: Micros = 0
+    """After how long what came to a log is deleted; 0: it stays as long as its run."""
 
 
 class Loops:
@@ -56,6 +65,9 @@ class Loops:
             StateType.CANCELLED: self._loop("parts of cancelled runs", self._cancel_parts),
         }
         self._merger = self._loop("small log chunks", self._merge_logs, routine=True)
+        self._old_logs: list[Loop] = []
+        if options.log_retention:
+            self._old_logs = [self._loop("old logs", self._delete_logs(options.log_retention))]
         engine.on_commit(self._heard)
 
     def reports(self) -> list[LoopReport]:
@@ -78,6 +90,7 @@ class Loops:
         yield from self._reapers.values()
         yield from self._movers.values()
         yield self._merger
+        yield from self._old_logs
 
     def _loop(
         self, name: str, work: Callable[[Micros], Awaitable[Look]], *, routine: bool = False
@@ -134,6 +147,21 @@ class Loops:
                 done = await self._engine.pipeline.submit(command)
             next_due = None if next_due is None else next_due + patience
             return Look(done, _again(now, next_due) if done < len(due) else next_due)
+
+        return work
+
+    def _delete_logs(self, older_than: Micros) -> Callable[[Micros], Awaitable[Look]]:
+        walk = LogWalk(self._engine.database, self._engine.pipeline, older_than)
+        rest = min(_LOG_REST, older_than // 12)
+        next_walk: Micros = 0
+
+        async def work(now: Micros) -> Look:
+            nonlocal next_walk
+            if now < next_walk:
+                return Look(0, next_walk)
+            bite = await walk.go_on(now, _LOG_TRANSACTIONS)
+            next_walk = now + (rest if bite.done else _PAUSE)
+            return Look(bite.chunks, next_walk)
 
         return work
 

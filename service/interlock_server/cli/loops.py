@@ -30,7 +30,8 @@ def loops(admin_socket: Path | None, as_json: bool) -> None:
     """Show what the server does by itself: its loops, and when each of them looked last.
 
     They end runs whose heartbeats have ceased and pauses whose time is over, mark late runs, and
-    cancel what is part of a cancelled flow run. Of several servers on one database one runs them.
+    cancel what is part of a cancelled flow run; where INTERLOCK_LOG_RETENTION is set they delete
+    what came to logs before. Of several servers on one database one runs them.
     """
     socket = read_settings(admin_socket=admin_socket).admin_socket_path
     answer = _ask(socket)

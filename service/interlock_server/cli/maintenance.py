@@ -129,21 +129,37 @@ def _tell(event: CheckResponse) -> None:
 # --- prune ----------------------------------------------------------------------------------------
 
 
+def _age(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else seconds(context, parameter, value)
+
+
 @click.command()
 @click.option(
     "--older-than",
     metavar="LENGTH",
-    callback=seconds,
-    required=True,
+    callback=_age,
     help="How long ago a run must have ended: 30d, 12h, 90m; at least 1h.",
+)
+@click.option(
+    "--logs-older-than",
+    metavar="LENGTH",
+    callback=_age,
+    help="How long ago the parts of logs must have come that go, also of runs that stay.",
 )
 @click.option("--dry-run", is_flag=True, help="Just count what would be deleted.")
 @yes_option
 @which_database
 def prune(
-    older_than: int, dry_run: bool, yes: bool, database: str | None, admin_socket: Path | None
+    older_than: int | None,
+    logs_older_than: int | None,
+    dry_run: bool,
+    yes: bool,
+    database: str | None,
+    admin_socket: Path | None,
 ) -> None:
     """Delete runs that ended long ago, with their task runs, histories and logs.
+
+    With --logs-older-than also, or only, what came to logs long ago, from their beginning on.
 
     A running server goes on meanwhile. Broken off (Ctrl-C) it leaves no run half: call it again.
 
@@ -152,17 +168,25 @@ def prune(
     """
     from interlock.admin.v1 import maintenance_pb2 as pb
 
-    found = _maintainer(database, admin_socket)
     request = pb.PruneRequest(dry_run=True)
-    request.older_than.FromSeconds(older_than)
+    which = []
+    if older_than is not None:
+        request.older_than.FromSeconds(older_than)
+        which.append(f"of runs that ended more than {length(request.older_than)} ago")
+    if logs_older_than is not None:
+        request.logs_older_than.FromSeconds(logs_older_than)
+        which.append(f"of logs what came more than {length(request.logs_older_than)} ago")
+    if not which:
+        raise click.UsageError("Say what is old: --older-than, --logs-older-than, or both.")
+    found = _maintainer(database, admin_socket)
     (counted,) = found.prune(request)
     total = counted.total
     if dry_run or not _sum(total):
         click.echo(f"To delete: {_words(total)}.")
         return
     ask(
-        f"Delete {_words(total)}, which ended more than {length(request.older_than)} ago, from "
-        f"{safe(found.shown_url())}? There is no way back but a backup.",
+        f"Delete {_words(total)} ({'; '.join(which)}) from {safe(found.shown_url())}? "
+        "There is no way back but a backup.",
         yes,
     )
     request.dry_run = False

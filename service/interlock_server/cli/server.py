@@ -113,7 +113,12 @@ async def _serve(settings: Settings) -> int:
         database,
         addresses,
         grace=settings.shutdown_grace,
-        loops=LoopOptions(settings.loops, settings.loops_period, settings.patience),
+        loops=LoopOptions(
+            settings.loops,
+            settings.loops_period,
+            settings.patience,
+            settings.log_retention_micros,
+        ),
     )
     try:
         port = await running.start()

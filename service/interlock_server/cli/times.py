@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from interlock_server.lengths import parse_length
+
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.timestamp_pb2 import Timestamp
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 
 def since(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
@@ -25,9 +26,8 @@ def since(context: click.Context, parameter: click.Parameter, value: str | None)
         return None
     text = value.strip()
     try:
-        if text and not _LENGTH.sub("", text):
-            ago = sum(float(number) * _UNITS[unit] for number, unit in _LENGTH.findall(text))
-            return datetime.now(UTC) - timedelta(seconds=ago)
+        with suppress(ValueError):
+            return datetime.now(UTC) - timedelta(seconds=parse_length(text))
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise click.BadParameter(
@@ -41,10 +41,10 @@ def seconds(context: click.Context, parameter: click.Parameter, value: str) -> i
 
     Raises BadParameter.
     """
-    text = value.strip()
-    if not text or _LENGTH.sub("", text):
-        raise click.BadParameter(f"{text!r} is no length of time. Write 30d, 12h or 1h30m.")
-    return round(sum(float(number) * _UNITS[unit] for number, unit in _LENGTH.findall(text)))
+    try:
+        return round(parse_length(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def moment(time: Timestamp) -> str:

@@ -144,6 +144,8 @@ def _kind(field: str) -> str:
             return or_of(choices)
         case {"format": "path"}:
             return "a path"
+        case {"format": "length"}:
+            return "a length of time: 30d, 12h, or seconds; 0 for none"
         case {"type": "integer"}:
             return f"a whole number from {one['minimum']} to {one['maximum']}"
         case {"type": "number"}:

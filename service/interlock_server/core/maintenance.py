@@ -12,9 +12,8 @@ from typing import Any
 from interlock_server.core import checks, pruning
 from interlock_server.core.checks import Checked, Inspect
 from interlock_server.core.errors import CallError, Code
-from interlock_server.core.pruning import Pruned
+from interlock_server.core.pruning import Ages, Pruned
 from interlock_server.core.schema import Schema
-from interlock_server.rules.states import Micros
 from interlock_server.storage.database import Database
 from interlock_server.storage.pipeline import Pipeline
 from interlock_server.storage.upkeep import Advance, Report, UpkeepError
@@ -79,17 +78,17 @@ class Maintenance:
             async for checked in checks.check(self.database, inspect):
                 yield checked
 
-    async def measure(self, older_than: Micros) -> Pruned:
+    async def measure(self, ages: Ages) -> Pruned:
         """Count what `prune` would delete. Raises CallError, UnavailableError."""
         await self._refuse_other_schema()
-        return await pruning.measure(self.database, older_than)
+        return await pruning.measure(self.database, ages)
 
-    async def prune(self, older_than: Micros) -> AsyncGenerator[Pruned]:
+    async def prune(self, ages: Ages) -> AsyncGenerator[Pruned]:
         """Delete what is old; answer how much it was so far. Raises CallError, UnavailableError."""
         await self._refuse_other_schema()
         with self._only("prune"):
             done = Pruned()
-            async for pruned in pruning.prune(self.database, self._pipeline, older_than):
+            async for pruned in pruning.prune(self.database, self._pipeline, ages):
                 done += pruned
                 yield done
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from math import ceil
 from typing import TypeVar
 
+from interlock_server.core import log_retention
 from interlock_server.core.turns import take_turn
 from interlock_server.rules.states import TERMINAL, Id, Micros
 from interlock_server.storage import pruning_queries, tables
@@ -171,34 +173,57 @@ def _is_old(run: RunFacts, before: Micros) -> bool:
 # --- the work -------------------------------------------------------------------------------------
 
 
-async def measure(database: Database, older_than: Micros) -> Pruned:
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How old, in microseconds, that must be which is pruned; None: none of it is."""
+
+    runs: Micros | None = None
+    """Counted from their end."""
+    logs: Micros | None = None
+    """Parts of logs, counted from when they came."""
+
+
+async def measure(database: Database, ages: Ages) -> Pruned:
     """Count what pruning would delete now."""
     total = Pruned()
-    for kind in RunKind:
-        async for ids in _old_runs(database, kind, older_than):
-            for parts in (await pruning_queries.count_parts(database, kind, ids)).values():
-                total += _as_pruned(kind, 1, parts)
+    if ages.runs is not None:
+        total += await _measure_runs(database, ages.runs)
+    if ages.logs is not None:
+        chunks = await log_retention.count_old_chunks(database, ages.logs, ages.runs)
+        total += Pruned(log_chunks=chunks)
     for expiry in _expiries():
         total += Pruned(tombstones=await pruning_queries.count_older(database, expiry))
     return total
 
 
-async def prune(
-    database: Database, pipeline: Pipeline, older_than: Micros
-) -> AsyncIterator[Pruned]:
-    """Delete runs that ended longer ago than `older_than` microseconds, and what is too old.
+async def _measure_runs(database: Database, older_than: Micros) -> Pruned:
+    total = Pruned()
+    for kind in RunKind:
+        async for ids in _old_runs(database, kind, older_than):
+            for parts in (await pruning_queries.count_parts(database, kind, ids)).values():
+                total += _as_pruned(kind, 1, parts)
+    return total
+
+
+async def prune(database: Database, pipeline: Pipeline, ages: Ages) -> AsyncIterator[Pruned]:
+    """Delete runs and parts of logs that are old enough, and what is too old by itself.
 
     Answers what each transaction has deleted. Between two of them others have their turn.
     """
-    work = _Pruning(database, pipeline, older_than)
-    for kind in RunKind:
-        async for ids in _old_runs(database, kind, older_than):
-            async for pruned in work.delete(kind, ids):
-                yield pruned
+    if ages.runs is not None:
+        runs = _Pruning(database, pipeline, ages.runs)
+        for kind in RunKind:
+            async for ids in _old_runs(database, kind, ages.runs):
+                async for pruned in runs.delete(kind, ids):
+                    yield pruned
+    if ages.logs is not None:
+        async with aclosing(log_retention.delete_old_logs(database, pipeline, ages.logs)) as cuts:
+            async for chunks in cuts:
+                yield Pruned(log_chunks=chunks)
     for expiry in _expiries():
         left = await pruning_queries.count_older(database, expiry)
         while left > 0:
-            await work.do(Expire(expiry))
+            await take_turn(pipeline, Expire(expiry))
             yield Pruned(tombstones=min(left, expiry.limit))
             left -= expiry.limit
 

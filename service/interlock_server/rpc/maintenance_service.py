@@ -16,8 +16,9 @@ from interlock_server.background.loop import LoopReport
 from interlock_server.background.loops import Loops
 from interlock_server.core.checks import MAX_EXAMPLES, Contents
 from interlock_server.core.errors import InvalidArgumentError
+from interlock_server.core.log_retention import MIN_LOG_AGE
 from interlock_server.core.maintenance import Maintenance
-from interlock_server.core.pruning import Pruned
+from interlock_server.core.pruning import Ages, Pruned
 from interlock_server.rpc import fields, log_records
 from interlock_server.rpc.calls import Context
 from interlock_server.rules.states import Micros
@@ -102,14 +103,19 @@ class MaintenanceService:
         self, request: pb.PruneRequest, context: Context
     ) -> AsyncIterator[pb.PruneResponse]:
         """Delete what is old."""
-        older_than = fields.duration("older_than", request.older_than)
-        if older_than < MIN_PRUNED_AGE:
-            raise InvalidArgumentError("older_than", "It must be at least an hour.")
-        total = _to_counts(await self._maintenance.measure(older_than))
+        ages = Ages(
+            runs=_age(request, "older_than", MIN_PRUNED_AGE),
+            logs=_age(request, "logs_older_than", MIN_LOG_AGE),
+        )
+        if ages == Ages():
+            raise InvalidArgumentError(
+                "older_than", "An age is required: `older_than`, `logs_older_than`, or both."
+            )
+        total = _to_counts(await self._maintenance.measure(ages))
         yield pb.PruneResponse(deleted=pb.PruneCounts(), total=total)
         if request.dry_run:
             return
-        async with aclosing(self._maintenance.prune(older_than)) as parts:
+        async with aclosing(self._maintenance.prune(ages)) as parts:
             async for deleted in parts:
                 yield pb.PruneResponse(deleted=_to_counts(deleted), total=total)
 
@@ -126,6 +132,15 @@ class MaintenanceService:
 
 
 _MAX_PATH_BYTES = 4096
+
+
+def _age(request: pb.PruneRequest, field: str, least: Micros) -> Micros | None:
+    if not request.HasField(field):  # type: ignore[arg-type]
+        return None
+    age = fields.duration(field, getattr(request, field))
+    if age < least:
+        raise InvalidArgumentError(field, "It must be at least an hour.")
+    return age
 
 
 def _to_counts(pruned: Pruned) -> pb.PruneCounts:
