@@ -24,6 +24,7 @@ REPLACEMENTS = {
     "aclosing": "closing",
     "AsyncClient": "Client",
     "AsyncFlowRunContext": "FlowRunContext",
+    "AsyncLogSearch": "LogSearch",
     "AsyncLogTail": "LogTail",
     "AsyncRunContext": "RunContext",
     "AsyncRunWatch": "RunWatch",

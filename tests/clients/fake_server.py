@@ -119,6 +119,10 @@ class FakeServer:
         self.tail_breaks: list[int] = []
         """Each tail breaks after so many messages."""
         self.tail_end = v1.TAIL_END_UNSPECIFIED
+        self.searches: list[v1.SearchLogsRequest] = []
+        """Each finds all records of the first run that it names, one in a message."""
+        self.search_breaks: list[int] = []
+        """Each search breaks after so many messages: the odd ones as the server goes away."""
         self.run_events: list[v1.RunEvent] = []
         """What watches tell; the token behind the n-th one is n, in text."""
         self.watch_breaks: list[int] = []
@@ -552,6 +556,36 @@ class _Logs(v1.LogServiceServicer):
     def ListLogs(self, request: Any, context: Any) -> Any:  # noqa: N802
         records, token = _page(self.fake.logs[request.run_id], request)
         return v1.ListLogsResponse(records=records, next_page_token=token)
+
+    def SearchLogs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        fake = self.fake
+        fake.searches.append(request)
+        limit = fake.search_breaks.pop(0) if fake.search_breaks else None
+        records = fake.logs[request.run_ids[0]]
+        place = int(request.resume_token or 0)
+        for sent in range(request.max_matches):
+            if limit == sent:
+                if sent % 2:
+                    end = v1.SEARCH_END_SERVER_DRAINING
+                    yield v1.SearchLogsResponse(
+                        scanned=sent, matches=sent, resume_token=str(place), end=end
+                    )
+                    return
+                abort(context, status(Code.UNAVAILABLE, "the search was cut"))
+            if place == len(records):
+                yield v1.SearchLogsResponse(
+                    scanned=sent, matches=sent, end=v1.SEARCH_END_ALL_SEARCHED
+                )
+                return
+            found = v1.FoundLogRecord(run_id=request.run_ids[0], record=records[place])
+            place += 1
+            yield v1.SearchLogsResponse(
+                records=[found], scanned=sent + 1, matches=sent + 1, resume_token=str(place)
+            )
+        end = v1.SEARCH_END_ENOUGH_MATCHES
+        yield v1.SearchLogsResponse(
+            scanned=sent + 1, matches=sent + 1, resume_token=str(place), end=end
+        )
 
     def TailLogs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         fake = self.fake

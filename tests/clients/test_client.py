@@ -335,6 +335,23 @@ async def test_a_tail_can_be_left_and_taken_up(server: FakeServer, client: Async
     assert [record.ordinal async for record in rest] == [5, 6, 7, 8, 9]
 
 
+async def test_a_search_goes_on_where_it_broke_and_keeps_its_limits(
+    server: FakeServer, client: AsyncClient
+) -> None:
+    for number in range(10):
+        server.logs["run"].append(v1.LogRecord(ordinal=number))
+    server.search_breaks = [2, 0, 3, 1]
+    search = client.search_logs(v1.LogFilter(min_level=20), runs=["run"], max_matches=8)
+    assert [found.record.ordinal async for found in search] == list(range(8))
+    assert (search.end, search.matches, search.scanned) == (v1.SEARCH_END_ENOUGH_MATCHES, 8, 8)
+    assert [asked.max_matches for asked in server.searches] == [8, 6, 6, 3, 2]
+    rest = client.search_logs(
+        v1.LogFilter(min_level=20), runs=["run"], resume_token=search.resume_token
+    )
+    assert [found.record.ordinal async for found in rest] == [8, 9]
+    assert (rest.end, rest.resume_token) == (v1.SEARCH_END_ALL_SEARCHED, "")
+
+
 async def test_a_tail_of_a_server_that_is_gone_raises(
     server: FakeServer, client: AsyncClient
 ) -> None:

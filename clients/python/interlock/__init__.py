@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from interlock import states
     from interlock._async.client import AsyncClient
     from interlock._async.runs import AsyncFlowRunContext, AsyncTaskRunContext
+    from interlock._async.search import AsyncLogSearch
     from interlock._async.tail import AsyncLogTail
     from interlock._async.watch import AsyncRunWatch
     from interlock._service_config import service_config
     from interlock._sync.client import Client
     from interlock._sync.runs import FlowRunContext, TaskRunContext
+    from interlock._sync.search import LogSearch
     from interlock._sync.tail import LogTail
     from interlock._sync.watch import RunWatch
     from interlock.errors import (
@@ -58,6 +60,7 @@ __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "AsyncFlowRunContext",
+    "AsyncLogSearch",
     "AsyncLogTail",
     "AsyncRunWatch",
     "AsyncTaskRunContext",
@@ -72,6 +75,7 @@ __all__ = [
     "InterlockHandler",
     "Internal",
     "InvalidArgument",
+    "LogSearch",
     "LogTail",
     "NotFound",
     "OutOfRange",
@@ -96,12 +100,14 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "_async.client",
     "AsyncFlowRunContext": "_async.runs",
+    "AsyncLogSearch": "_async.search",
     "AsyncLogTail": "_async.tail",
     "AsyncRunWatch": "_async.watch",
     "AsyncTaskRunContext": "_async.runs",
     "Client": "_sync.client",
     "FlowRunContext": "_sync.runs",
     "InterlockHandler": "logs",
+    "LogSearch": "_sync.search",
     "LogTail": "_sync.tail",
     "RetryPolicy": "retry",
     "RunWatch": "_sync.watch",

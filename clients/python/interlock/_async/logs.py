@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 
 from interlock import log_calls, values
 from interlock._async.parts import Part
+from interlock._async.search import AsyncLogSearch
 from interlock._async.tail import AsyncLogTail
 from interlock.log_columns import Line
-from interlock.v1.flow_run_pb2 import FlowRun
+from interlock.v1.flow_run_pb2 import FlowRun, FlowRunFilter
 from interlock.v1.log_pb2 import (
     DeleteLogsRequest,
     DeleteLogsResponse,
     ListLogsRequest,
     LogFilter,
     LogRecord,
+    SearchLogsRequest,
 )
 from interlock.v1.task_run_pb2 import TaskRun
 from interlock.values import id_of
 
 
 class Logs(Part):
-    """Logs: read page by page, or followed; written a few lines at a time."""
+    """Logs: read page by page, followed, or searched; written a few lines at a time."""
 
     async def write_logs(
         self, run: FlowRun | TaskRun | str, lines: Iterable[Line | str] | str
@@ -101,3 +103,45 @@ class Logs(Part):
         raises only if the server can not be reached for `timeout`, or with NotFound.
         """
         return AsyncLogTail(self._calls, id_of(run), filter, from_ordinal)
+
+    def search_logs(
+        self,
+        filter: LogFilter | None = None,  # noqa: A002
+        *,
+        runs: Sequence[FlowRun | TaskRun | str] = (),
+        flow_runs: FlowRunFilter | None = None,
+        context_before: int = 0,
+        context_after: int = 0,
+        max_matches: int = 0,
+        max_scanned: int = 0,
+        oldest_first: bool = False,
+        resume_token: str = "",
+    ) -> AsyncLogSearch:
+        """Search the logs of many runs: run by run, the youngest first, each from its beginning on.
+
+        A broken stream goes on by itself where it broke, nothing missing and nothing twice; it
+        raises only if the server can not be reached for `timeout`, or with InvalidArgument.
+
+        Args:
+            filter: which records; `LogFilter.text` is what to look for in their messages.
+            runs: only the logs of these runs, or of the runs of these ids.
+            flow_runs: only the logs of flow runs that meet this; not together with `runs`.
+            context_before: how many records of the same log are handed out before each match.
+            context_after: how many are handed out after each match.
+            max_matches: after how many matches the search ends; 0: 1,000.
+            max_scanned: after about how many records that were looked at it ends; 0: 50,000,000.
+            oldest_first: the oldest runs first.
+            resume_token: where another search for the same has ended.
+        """
+        request = SearchLogsRequest(
+            flow_runs=flow_runs,
+            run_ids=[id_of(run) for run in runs],
+            filter=filter,
+            context_before=context_before,
+            context_after=context_after,
+            max_matches=max_matches,
+            max_scanned=max_scanned,
+            oldest_first=oldest_first,
+            resume_token=resume_token,
+        )
+        return AsyncLogSearch(self._calls, request)

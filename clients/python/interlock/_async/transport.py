@@ -22,7 +22,12 @@ from interlock.v1.server_pb2_grpc import ServerServiceStub
 from interlock.v1.task_run_pb2_grpc import TaskRunServiceStub
 
 if TYPE_CHECKING:
-    from interlock.v1.log_pb2 import TailLogsRequest, TailLogsResponse
+    from interlock.v1.log_pb2 import (
+        SearchLogsRequest,
+        SearchLogsResponse,
+        TailLogsRequest,
+        TailLogsResponse,
+    )
     from interlock.v1.run_event_pb2 import WatchRunsRequest, WatchRunsResponse
 
 Q = TypeVar("Q")
@@ -73,6 +78,16 @@ async def unary(method: Method[Q, R], request: Q, timeout: float) -> R:
 async def tail(stubs: Stubs, request: TailLogsRequest) -> AsyncGenerator[TailLogsResponse]:
     """Read one stream of a log; leaving it early cancels it."""
     call: Any = stubs.logs.TailLogs(request)
+    try:
+        async for response in call:
+            yield response
+    finally:
+        call.cancel()
+
+
+async def search(stubs: Stubs, request: SearchLogsRequest) -> AsyncGenerator[SearchLogsResponse]:
+    """Read one stream of a search; leaving it early cancels it."""
+    call: Any = stubs.logs.SearchLogs(request)
     try:
         async for response in call:
             yield response

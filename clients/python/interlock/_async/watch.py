@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import timedelta
 
-import grpc
-
 from interlock._async import transport
 from interlock._async.calls import Calls
-from interlock.errors import InterlockError, Unavailable, from_rpc_error
+from interlock._async.streams import resumed
 from interlock.v1.run_event_pb2 import RunEvent, WatchRunsRequest, WatchRunsResponse
-
-_LONG_LIVED = 30.0
-"""A stream that lived for so many seconds was connected: what broke it begins a new time budget."""
 
 
 class AsyncRunWatch:
@@ -54,28 +48,13 @@ class AsyncRunWatch:
                     yield event
                 self.resume_token = message.resume_token
 
-    async def _messages(self) -> AsyncGenerator[WatchRunsResponse]:
-        attempts = self._calls.attempts(replay=True)
+    def _messages(self) -> AsyncGenerator[WatchRunsResponse]:
+        return resumed(self._calls, "the watch", self._open)
+
+    def _open(self) -> AsyncGenerator[WatchRunsResponse]:
         request = WatchRunsRequest()
         request.CopyFrom(self._request)
-        while True:
-            attempts.begin()
-            began, progress = time.monotonic(), False
-            if self.resume_token:
-                request.resume_token = self.resume_token
-                request.ClearField("since")
-            # A stream that ends without saying why was cut: by a proxy, by a server that goes away.
-            error: InterlockError = Unavailable("the watch was cut", retry_after=0.0)
-            try:
-                async with aclosing(transport.watch(self._calls.stubs, request)) as stream:
-                    async for message in stream:
-                        progress = True
-                        yield message
-            except grpc.RpcError as failure:
-                error = from_rpc_error(failure)
-            if progress or time.monotonic() - began > _LONG_LIVED:
-                attempts = self._calls.attempts(replay=True)
-            delay = attempts.delay_after(error)
-            if delay is None:
-                raise error
-            await transport.sleep(delay)
+        if self.resume_token:
+            request.resume_token = self.resume_token
+            request.ClearField("since")
+        return transport.watch(self._calls.stubs, request)

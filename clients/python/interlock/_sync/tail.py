@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from contextlib import closing
 
-import grpc
-
 from interlock._sync import transport
 from interlock._sync.calls import Calls
-from interlock.errors import InterlockError, Unavailable, from_rpc_error
+from interlock._sync.streams import resumed
 from interlock.v1.log_pb2 import (
     TAIL_END_SERVER_DRAINING,
     TAIL_END_UNSPECIFIED,
@@ -19,11 +16,8 @@ from interlock.v1.log_pb2 import (
     LogRecord,
     TailEnd,
     TailLogsRequest,
+    TailLogsResponse,
 )
-
-_LONG_LIVED = 30.0
-"""A stream that lived for so many seconds was connected, though it had nothing to say: what broke
-it begins a new time budget. Longer than gRPC takes to give up a connection (20 s)."""
 
 
 class LogTail:
@@ -46,31 +40,21 @@ class LogTail:
 
     def __iter__(self) -> Generator[LogRecord]:
         """Hand out the records in the order of the log. Raises NotFound, or Unavailable."""
-        attempts = self._calls.attempts(replay=True)
-        while not self.end:
-            attempts.begin()
-            began, progress = time.monotonic(), False
-            request = TailLogsRequest(
-                run_id=self._run_id, filter=self._filter, from_ordinal=self.next_ordinal
-            )
-            # A stream that ends without saying why was cut: by a proxy, by a server that goes away.
-            error: InterlockError = Unavailable("the stream of the log was cut", retry_after=0.0)
-            try:
-                with closing(transport.tail(self._calls.stubs, request)) as stream:
-                    for response in stream:
-                        progress = True
-                        for record in response.records:
-                            self.next_ordinal = record.ordinal + 1
-                            yield record
-                        self.next_ordinal = max(self.next_ordinal, response.next_ordinal)
-                        if response.end and response.end != TAIL_END_SERVER_DRAINING:
-                            self.end = response.end
-                            return
-            except grpc.RpcError as failure:
-                error = from_rpc_error(failure)
-            if progress or time.monotonic() - began > _LONG_LIVED:
-                attempts = self._calls.attempts(replay=True)
-            delay = attempts.delay_after(error)
-            if delay is None:
-                raise error
-            transport.sleep(delay)
+        if self.end:
+            return
+        messages = resumed(self._calls, "the stream of the log", self._open)
+        with closing(messages):
+            for response in messages:
+                for record in response.records:
+                    self.next_ordinal = record.ordinal + 1
+                    yield record
+                self.next_ordinal = max(self.next_ordinal, response.next_ordinal)
+                if response.end and response.end != TAIL_END_SERVER_DRAINING:
+                    self.end = response.end
+                    return
+
+    def _open(self) -> Generator[TailLogsResponse]:
+        request = TailLogsRequest(
+            run_id=self._run_id, filter=self._filter, from_ordinal=self.next_ordinal
+        )
+        return transport.tail(self._calls.stubs, request)

@@ -3,20 +3,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from contextlib import closing
 from datetime import timedelta
 
-import grpc
-
 from interlock._sync import transport
 from interlock._sync.calls import Calls
-from interlock.errors import InterlockError, Unavailable, from_rpc_error
+from interlock._sync.streams import resumed
 from interlock.v1.run_event_pb2 import RunEvent, WatchRunsRequest, WatchRunsResponse
-
-_LONG_LIVED = 30.0
-"""A stream that lived for so many seconds was connected: what broke it begins a new time budget."""
 
 
 class RunWatch:
@@ -56,27 +50,12 @@ class RunWatch:
                 self.resume_token = message.resume_token
 
     def _messages(self) -> Generator[WatchRunsResponse]:
-        attempts = self._calls.attempts(replay=True)
+        return resumed(self._calls, "the watch", self._open)
+
+    def _open(self) -> Generator[WatchRunsResponse]:
         request = WatchRunsRequest()
         request.CopyFrom(self._request)
-        while True:
-            attempts.begin()
-            began, progress = time.monotonic(), False
-            if self.resume_token:
-                request.resume_token = self.resume_token
-                request.ClearField("since")
-            # A stream that ends without saying why was cut: by a proxy, by a server that goes away.
-            error: InterlockError = Unavailable("the watch was cut", retry_after=0.0)
-            try:
-                with closing(transport.watch(self._calls.stubs, request)) as stream:
-                    for message in stream:
-                        progress = True
-                        yield message
-            except grpc.RpcError as failure:
-                error = from_rpc_error(failure)
-            if progress or time.monotonic() - began > _LONG_LIVED:
-                attempts = self._calls.attempts(replay=True)
-            delay = attempts.delay_after(error)
-            if delay is None:
-                raise error
-            transport.sleep(delay)
+        if self.resume_token:
+            request.resume_token = self.resume_token
+            request.ClearField("since")
+        return transport.watch(self._calls.stubs, request)
