@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from interlock.log_columns import pack
 from interlock.logs.records import RECORD_BYTES, Entry, PlainLine, parts_of, size_of
+from interlock.text import escape_surrogates
 from interlock.v1.log_pb2 import AppendLogsRequest
 from interlock.v1.server_pb2 import Limits
 
@@ -73,7 +75,7 @@ class Forming:
     def batches(self, limits: Limits) -> list[Batch]:
         """Make the batches, without numbers. This packs: it takes its time."""
         return [
-            Batch(AppendLogsRequest(run_id=run_id, records=pack(lines)), len(lines), size)
+            Batch(_of_run(run_id, records=pack(lines)), len(lines), size)
             for run_id, run in self._runs.items()
             for lines, size in _cut(run, limits)
         ]
@@ -86,7 +88,12 @@ class Forming:
 
 def end_of_run(run_id: str) -> Batch:
     """Make the batch without records that says that nothing more comes for a run's log."""
-    return Batch(AppendLogsRequest(run_id=run_id, end_of_run=True), 0, RECORD_BYTES)
+    return Batch(_of_run(run_id, end_of_run=True), 0, RECORD_BYTES)
+
+
+def _of_run(run_id: str, **fields: Any) -> AppendLogsRequest:
+    # An id that is none is the service's to refuse: here it must not stop what is behind it.
+    return AppendLogsRequest(run_id=escape_surrogates(run_id), **fields)
 
 
 def _cut(run: _OfRun, limits: Limits) -> Iterator[tuple[list[PlainLine], int]]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import grpc
 
 from interlock import context
-from interlock.logs.records import line_of
+from interlock.logs.records import line_of, unformatted
 from interlock.logs.shipper import (
     BATCH_INTERVAL,
     CLOSE_TIMEOUT,
@@ -107,7 +107,12 @@ class InterlockHandler(logging.Handler):
             if not run_id or self._shipper.closed:
                 self._outside += 1
                 return
-            self._shipper.offer(run_id, line_of(record, self.format(record), task_run))
+            try:
+                message = self.format(record)
+            except Exception as failure:
+                message = unformatted(record, failure)
+                self.handleError(record)
+            self._shipper.offer(run_id, line_of(record, message, task_run))
         except Exception:
             self.handleError(record)
 

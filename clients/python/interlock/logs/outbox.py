@@ -62,7 +62,7 @@ class Outbox:
         """The call of the current stream."""
 
         self.spill = spill
-        records.patience = _PATIENCE if spill.takes else 0.0
+        records.be_patient(_PATIENCE if spill.takes else 0.0)
         self._records = records
         self._lock = records.lock
         self._moved = threading.Condition(self._lock)
@@ -329,7 +329,7 @@ class Outbox:
             say(f"the service has all log records that were kept in {file.path}")
         with self._lock:
             self._unacknowledged.settle()
-            self._records.patience = _PATIENCE if self.spill.takes else 0.0
+            self._records.be_patient(_PATIENCE if self.spill.takes else 0.0)
             if file is not None:
                 self._moved.notify_all()
 

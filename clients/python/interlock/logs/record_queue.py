@@ -59,7 +59,7 @@ class RecordQueue:
         self._crowd_bytes = max_bytes * 3 // 4
         self.crowded = threading.Event()
         """Set while there is so much in the queue that some of it is better moved to the spill."""
-        self.patience = 0.0
+        self._patience = 0.0
         """How many seconds `offer` may wait for the spill to make room."""
         self._stalled = False
         """Whether one has waited as long in vain, so that others do not."""
@@ -110,6 +110,13 @@ class RecordQueue:
         """Make whoever waits in `get` look around."""
         self._items.put(None)
 
+    def be_patient(self, seconds: float) -> None:
+        """Let `offer` wait so long for the spill to make room; 0: it makes none, wait no more."""
+        with self.lock:
+            if self._patience != seconds:
+                self._patience = seconds
+                self._room.notify_all()
+
     # Out: one thread at a time
 
     def get(self, timeout: float | None) -> Item:
@@ -147,18 +154,20 @@ class RecordQueue:
             self.crowded.set()
         if not self._is_full(size):
             return True
-        if self.patience and not self._stalled:
-            self._stalled = not self._wait_for_room(size, self.patience)
+        if self._patience and not self._stalled:
+            self._stalled = not self._wait_for_room(size, self._patience, for_spill=True)
             return not self._stalled
         return False
 
-    def _wait_for_room(self, size: int, timeout: float) -> bool:
+    def _wait_for_room(self, size: int, timeout: float, *, for_spill: bool = False) -> bool:
         until = time.monotonic() + timeout
         self._waiting_for_room += 1
         try:
             while self._is_full(size):
-                if not self._room.wait(max(0, until - time.monotonic())):
-                    return not self._is_full(size)
+                left = until - time.monotonic()
+                if left <= 0 or (for_spill and not self._patience):
+                    return False
+                self._room.wait(left)
         finally:
             self._waiting_for_room -= 1
         return True

@@ -9,20 +9,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeAlias
 
-from interlock.log_columns import MAX_LEVEL
-from interlock.text import escape_surrogates, split
+from interlock.log_columns import DEFAULT_LEVEL, MAX_LEVEL
+from interlock.logs.stderr import say
+from interlock.text import cut, escape_surrogates, split
 
 HANDLER_LOGGER = "interlock.logs"
 """The logger named by records that the handler itself adds to a log."""
 
 RECORD_BYTES = 64
 """What a record costs in memory and on the wire beside its texts, about."""
+
+MAX_LOGGER_BYTES = 1_000
+"""Longer names of loggers are cut: many of them, each another, would not fit a message."""
+
+_UUID = re.compile("[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_said: set[str] = set()
+"""What was said once in this process, and is not said again."""
 
 _EARLIEST = -62_135_596_800 * 1_000_000
 _LATEST = 253_402_300_800 * 1_000_000 - 1
@@ -45,27 +55,41 @@ class Entry:
 
 def line_of(record: logging.LogRecord, message: str, task_run_id: str) -> PlainLine:
     """Make a line of a record whose message is formatted already."""
-    return (
-        microseconds(record.created),
-        min(max(int(record.levelno), 0), MAX_LEVEL),
-        escape_surrogates(record.name),
-        escape_surrogates(message),
-        task_run_id,
-        False,
-    )
+    level = record.levelno
+    if not isinstance(level, int):
+        level = DEFAULT_LEVEL
+    name = record.name
+    if not isinstance(name, str):
+        name = str(name)
+    return fit((microseconds(record.created), level, name, message, task_run_id, False))
+
+
+def unformatted(record: logging.LogRecord, failure: Exception) -> str:
+    """Write a record that can not be formatted: as it was logged, and why it can not be."""
+    words = f"{_shown(record.msg)} (arguments {_shown(record.args)})"
+    return f"{words} [can not be formatted: {type(failure).__name__}: {_shown(failure)}]"
 
 
 def fit(line: PlainLine) -> PlainLine:
-    """Make a line fit for the contract: what is out of a range becomes its nearest end."""
+    """Make a line fit for the contract. What had to be changed is said on stderr, once a kind."""
     time_us, level, logger, message, task_run_id, continued = line
-    return (
-        min(max(time_us, _EARLIEST), _LATEST),
-        min(max(level, 0), MAX_LEVEL),
-        escape_surrogates(logger),
-        escape_surrogates(message),
-        task_run_id,
-        continued,
-    )
+    if not _EARLIEST <= time_us <= _LATEST:
+        time_us = min(max(time_us, _EARLIEST), _LATEST)
+        _say_once("the time of a log record is beyond the years 1 to 9999, and became their end")
+    if not 0 <= level <= MAX_LEVEL:
+        level = min(max(level, 0), MAX_LEVEL)
+        _say_once(f"the level of a log record is beyond 0 to {MAX_LEVEL}, and became its end")
+    if not logger.isascii():
+        logger = _without_surrogates(logger)
+    if len(logger) * 4 > MAX_LOGGER_BYTES and len(logger.encode()) > MAX_LOGGER_BYTES:
+        logger = cut(logger, MAX_LOGGER_BYTES, "…")
+        _say_once(f"the name of a logger is longer than {MAX_LOGGER_BYTES:,} bytes, and was cut")
+    if not message.isascii():
+        message = _without_surrogates(message)
+    if task_run_id and not _is_uuid(task_run_id):
+        _say_once("a log record names a task run by what is no UUID: ", f"{task_run_id[:100]!a}")
+        task_run_id = ""
+    return time_us, level, logger, message, task_run_id, continued
 
 
 def own_line(time_us: int, words: str) -> PlainLine:
@@ -75,9 +99,11 @@ def own_line(time_us: int, words: str) -> PlainLine:
 
 def size_of(line: PlainLine) -> int:
     """Answer how many bytes a line takes, about, and never too few for its message."""
-    # Four bytes are the most that a character takes.
-    message = line[3]
-    return RECORD_BYTES + (len(message) if message.isascii() else 4 * len(message))
+    # Four bytes are the most that a character takes. The name of a logger is mostly short, and
+    # shared by many lines.
+    message, logger = line[3], line[2]
+    size = RECORD_BYTES + (len(message) if message.isascii() else 4 * len(message))
+    return size if len(logger) < RECORD_BYTES else size + 4 * len(logger)
 
 
 def parts_of(line: PlainLine, longest: int) -> Iterator[PlainLine]:
@@ -89,10 +115,11 @@ def parts_of(line: PlainLine, longest: int) -> Iterator[PlainLine]:
 
 
 def microseconds(seconds: float) -> int:
-    """Convert a time in seconds since 1970; what is no time becomes now, or the nearest one."""
+    """Convert a time in seconds since 1970; what is no number becomes now."""
     if not math.isfinite(seconds):
+        _say_once("the time of a log record is no number, and became the present")
         seconds = time.time()
-    return min(max(int(seconds * 1_000_000), _EARLIEST), _LATEST)
+    return int(seconds * 1_000_000)
 
 
 def clock(time_us: int) -> str:
@@ -101,3 +128,28 @@ def clock(time_us: int) -> str:
     with contextlib.suppress(ValueError, OverflowError, OSError):
         moment = datetime.fromtimestamp(time_us / 1e6, UTC)
     return moment.strftime("%H:%M:%S.%f")[:-3]
+
+
+def _without_surrogates(text: str) -> str:
+    escaped = escape_surrogates(text)
+    if escaped is not text:
+        _say_once("a log record has bytes that are not UTF-8; they are escaped, as in \\udcff")
+    return escaped
+
+
+@lru_cache(maxsize=4096)
+def _is_uuid(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None
+
+
+def _shown(value: object) -> str:
+    try:
+        return value if isinstance(value, str) else repr(value)
+    except Exception as failure:
+        return f"<{type(value).__name__} whose repr raises {type(failure).__name__}>"
+
+
+def _say_once(kind: str, example: str = "") -> None:
+    if kind not in _said:
+        _said.add(kind)
+        say(f"{kind}{example}")
