@@ -109,7 +109,12 @@ class Rows:
             "log_head", run_id=run_id, next_ordinal=2 * chunks, appended=appended, first_ordinal=0
         )
         self.add("log_producer", run_id=run_id)
-        columns = log_columns.pack([(5, 20, "", "one", "", False), (7, 40, "", "two", "", False)])
+        columns = log_columns.pack(
+            [
+                (5, 20, "", "one", task_run_id, False),
+                (7, 40, "", "two", task_run_id, False),
+            ]
+        )
         packed = columns.SerializeToString()
         data = zstandard.ZstdCompressor().compress(packed)
         for chunk in range(chunks):

@@ -129,7 +129,8 @@ class AppendLog:
     def _expect_merge(self, small_before: int, small: int, facts: Facts) -> None:
         """Say when to merge, from the head alone. Logs of one chunk are never heard of."""
         many = merge_is_due(small) and not merge_is_due(small_before)
-        ended = self._batch.end_of_run and small > 1
+        # A single call is all that comes from its producer, and tells nothing of others.
+        ended = self._batch.end_of_run and self._batch.digest is None and small > 1
         if many or ended:
             facts.expect_log_merge(self._batch.run_id, facts.now)
         elif small_before < 2 <= small:
