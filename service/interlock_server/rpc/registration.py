@@ -31,8 +31,6 @@ def generic_handler(
     handlers = {}
     for method in descriptor.methods:
         required_role(method)
-        if not hasattr(service, method.name):
-            continue  # Not built yet.
         handlers[method.name] = _method_handler(
             Method(
                 f"/{service_name}/{method.name}", method.client_streaming, method.server_streaming
