@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmarks.databases import Databases, open_databases
 from benchmarks.measure_lists import measure_lists
+from benchmarks.measure_live_logs import measure_live_logs
 from benchmarks.measure_logs import measure_append_logs
 from benchmarks.measure_server import measure_start
 from benchmarks.measure_states import COMMIT_DELAY, measure_batch_set_states, measure_set_state
@@ -41,6 +42,7 @@ _MEASURES: dict[str, Measure] = {
     "batch-100": lambda d, s: [measure_batch_set_states(d, s, 100)],
     "logs-1": lambda d, s: [measure_append_logs(d, s, 1)],
     "logs-8": lambda d, s: [measure_append_logs(d, s, 8)],
+    "live-logs": lambda d, s: [measure_live_logs(d, s)],
     "watch": measure_watch,
     "lists": measure_lists,
     "start": measure_start,

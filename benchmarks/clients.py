@@ -116,3 +116,66 @@ async def _produce_logs(job: LogProducer, ready: Ready) -> tuple[int, float]:
 
 
 _ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLogs:
+    """One stream of AppendLogs for many runs, each of which writes a line a second."""
+
+    target: str
+    run_ids: Sequence[str]
+    seconds: int
+
+
+HEAD_START = 16
+"""How many lines the runs had before, at most: not all logs are merged at the same moment."""
+
+
+def write_live_logs(job: LiveLogs, ready: Ready) -> tuple[int, float]:
+    """Send each line at its time, and answer how many were acknowledged as durable."""
+    return uvloop.run(_write_live_logs(job, ready))
+
+
+async def _write_live_logs(job: LiveLogs, ready: Ready) -> tuple[int, float]:
+    import grpc
+    from interlock import log_columns
+    from interlock.ids import uuid7
+    from interlock.v1 import log_pb2 as pb
+
+    from benchmarks.log_lines import LogLines
+    from benchmarks.requests import APPEND_LOGS
+
+    sources = [LogLines(seed) for seed in range(20)]
+    before = [run_id for place, run_id in enumerate(job.run_ids) for _ in range(place % HEAD_START)]
+    paced = list(job.run_ids) * job.seconds
+    bodies = [
+        pb.AppendLogsRequest(
+            number=number,
+            run_id=run_id,
+            records=log_columns.pack(sources[number % len(sources)].take(1)),
+        ).SerializeToString()
+        for number, run_id in enumerate([*before, *paced], 1)
+    ]
+    hello = pb.AppendLogsRequest(producer_id=uuid7()).SerializeToString()
+
+    async def sent() -> AsyncIterator[bytes]:
+        yield hello
+        for body in bodies[: len(before)]:
+            yield body
+        await asyncio.to_thread(ready)
+        began = time.monotonic()
+        for place, body in enumerate(bodies[len(before) :]):
+            ahead = began + place / len(job.run_ids) - time.monotonic()
+            if ahead > 0.005:
+                await asyncio.sleep(ahead)
+            yield body
+
+    acknowledged = 0
+    async with grpc.aio.insecure_channel(job.target, options=_ANY_SIZE) as channel:
+        await channel.channel_ready()
+        append: Any = channel.stream_stream(APPEND_LOGS)
+        async for answer in append(sent()):
+            response = pb.AppendLogsResponse.FromString(answer)
+            acknowledged = response.acknowledged - len(response.refused)
+        ended = time.monotonic()
+    return acknowledged, ended

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import BrokenBarrierError
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
@@ -146,7 +147,11 @@ def echo_server() -> Iterator[Server]:
 
 @contextmanager
 def interlock_server(
-    database_url: str, *, commit_delay: float = 0.0, count_statements: bool = False
+    database_url: str,
+    *,
+    commit_delay: float = 0.0,
+    count_statements: bool = False,
+    loops: bool = True,
 ) -> Iterator[Server]:
     """Run Interlock with instruments; see `server_main`."""
     command = [sys.executable, "-m", "benchmarks.server_main"]
@@ -154,7 +159,8 @@ def interlock_server(
         command.append(f"--commit-delay={commit_delay}")
     if count_statements:
         command.append("--count-statements")
-    with _started([*command, "--"], database_url) as server:
+    environment = {} if loops else {"INTERLOCK_LOOPS": "false"}
+    with _started([*command, "--"], database_url, environment) as server:
         yield server
 
 
@@ -167,10 +173,13 @@ def plain_interlock_server(database_url: str) -> Iterator[Server]:
 
 
 @contextmanager
-def _started(command: Sequence[str], database_url: str) -> Iterator[Server]:
+def _started(
+    command: Sequence[str], database_url: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Server]:
     with TemporaryDirectory(prefix="interlock-bench-") as home:
         arguments = ["server", "start", "--port", "0", "--database", database_url]
-        child = _Child([*command, *arguments], _environment(Path(home)), Path(home) / "log")
+        environment = {**_environment(Path(home)), **settings}
+        child = _Child([*command, *arguments], environment, Path(home) / "log")
         try:
             line = ""
             while " listens on " not in line:

@@ -9,6 +9,7 @@ from benchmarks.databases import SqliteDatabases
 from benchmarks.log_layout import compare
 from benchmarks.log_lines import LogLines
 from benchmarks.measure_lists import measure_lists
+from benchmarks.measure_live_logs import measure_live_logs
 from benchmarks.measure_logs import measure_append_logs
 from benchmarks.measure_states import measure_batch_set_states, measure_set_state
 from benchmarks.measure_watch import measure_watch
@@ -91,3 +92,10 @@ def test_a_target_is_met_or_not(target: Target, met: bool) -> None:
 def test_ratios_are_taken_round_by_round() -> None:
     # The machine was half as fast in the second round.
     assert Spread.of_ratios([100.0, 50.0], [200.0, 100.0]) == Spread(0.5, 0.5, 0.5)
+
+
+def test_logs_of_live_runs_are_smaller_when_they_are_merged(databases: SqliteDatabases) -> None:
+    result = measure_live_logs(databases, TINY)
+    assert result.ratio is not None
+    assert result.ratio.median < 1
+    assert result.details["logs that wait at the end"] == 0
