@@ -61,7 +61,7 @@ class Wanted:
         """Write it into a filter, and answer that."""
         from interlock.values import timestamp
 
-        _add_states(made, self.states)
+        add_states(made, self.states)
         made.tags.all.extend(self.tags)
         made.name_contains = self.name or ""
         if self.since is not None:
@@ -84,8 +84,8 @@ def types_and_names(states: tuple[str, ...]) -> tuple[list[StateType.ValueType],
     return types, names
 
 
-def _add_states(made: F, states: tuple[str, ...]) -> None:
-    """Ask for types and for names; for either where both are given."""
+def add_states(made: F, states: tuple[str, ...]) -> F:
+    """Ask for types and for names; for either where both are given. Answers the filter."""
     types, names = types_and_names(states)
     if types and names:
         made.any_of.add(state_types=types)
@@ -93,6 +93,7 @@ def _add_states(made: F, states: tuple[str, ...]) -> None:
     else:
         made.state_types.extend(types)
         made.state_names.extend(names)
+    return made
 
 
 def finding(times: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

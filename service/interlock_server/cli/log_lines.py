@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 _COLOURS = {10: "2", 20: "32", 30: "33", 40: "31", 50: "1;31"}
+_HIT = "1;31"
 _PAGE = 1000
 
 
@@ -76,13 +77,17 @@ def _writer(client: Client, *, as_json: bool, raw: bool) -> Write:
         from interlock_server.cli.output import write_json
 
         return lambda record: write_json(to_json(record))
-    # Whatever a message holds can be written: lone surrogates, and what the terminal does not know.
+    be_tolerant()
+    return LogLines(client, colours=sys.stdout.isatty(), raw=raw).write
+
+
+def be_tolerant() -> None:
+    """Have all that a message holds written: lone surrogates, what the terminal does not know."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
-    return _Lines(client, colours=sys.stdout.isatty(), raw=raw).write
 
 
-class _Lines:
+class LogLines:
     """Writes records for people."""
 
     def __init__(self, client: Client, *, colours: bool, raw: bool) -> None:
@@ -91,11 +96,19 @@ class _Lines:
         self._raw = raw
         self._names: dict[str, str] = {}
 
-    def write(self, record: LogRecord) -> None:
-        """Write a record; the further lines of its message are indented."""
+    def write(self, record: LogRecord, hits: Any = None) -> None:
+        """Write a record; the further lines of its message are indented.
+
+        What `hits`, a pattern of RE2, finds in it is highlighted, in place of its own colours.
+        """
         message = record.message
+        if hits is not None:
+            message = safe_message(message, colours=False)
+            message = hits.sub(lambda hit: self._paint(hit.group(), _HIT), message)
+        elif not self._raw:
+            message = safe_message(message, colours=self._colours)
         if not self._raw:
-            message = safe_message(message, colours=self._colours).replace("\n", "\n    ")
+            message = message.replace("\n", "\n    ")
         source = safe(record.logger) or "-"
         if record.task_run_id:
             source = f"{self._name(record.task_run_id)} {source}"
@@ -110,7 +123,7 @@ class _Lines:
         return self._paint(f"{LEVELS.get(level, str(level)):<8}", _COLOURS[known])
 
     def _paint(self, text: str, colour: str) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._colours else text
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colours and text else text
 
     def _name(self, task_run_id: str) -> str:
         """Name a task run; each is asked for once."""

@@ -10,6 +10,9 @@ from interlock_server.cli.lazy import LazyGroup, Listed
 @click.group(
     cls=LazyGroup,
     listed={
+        "search": Listed(
+            "interlock_server.cli.log_search:search", "Find lines in the logs of many runs."
+        ),
         "delete": Listed("interlock_server.cli.log_deletion:delete", "Delete the log of a run."),
         "deliver": Listed(
             "interlock_server.cli.log_delivery:deliver", "Deliver log records that were left."
