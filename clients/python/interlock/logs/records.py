@@ -67,7 +67,7 @@ def line_of(record: logging.LogRecord, message: str, task_run_id: str) -> PlainL
 def unformatted(record: logging.LogRecord, failure: Exception) -> str:
     """Write a record that can not be formatted: as it was logged, and why it can not be."""
     words = f"{_shown(record.msg)} (arguments {_shown(record.args)})"
-    return f"{words} [can not be formatted: {type(failure).__name__}: {_shown(failure)}]"
+    return f"{words} [can not be formatted: {_shown(failure)}]"
 
 
 def fit(line: PlainLine) -> PlainLine:
