@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc
 import pytest
 from interlock import Client, InterlockHandler, v1
+from interlock.retry import Backoff
 
 from tests.clients.fake_server import FakeServer, status
 
@@ -239,6 +240,30 @@ def test_a_broken_stream_behind_a_refused_batch_makes_no_new_producer(
     assert handler.flush(10)
     assert server.streams == 2
     assert len(server.producers) == 1
+
+
+def test_waits_between_streams_grow_and_begin_anew_with_each_acknowledgement(
+    server: FakeServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[float] = []
+
+    class Noted(Backoff):
+        def next(self, at_least: float = 0.0) -> float:
+            bounds.append(self._bound)
+            super().next(at_least)
+            return 0.0
+
+    monkeypatch.setattr("interlock.logs.shipping.Backoff", Noted)
+    cut = status(grpc.StatusCode.UNAVAILABLE, "cut")
+    other = RUN[:-1] + "2"
+    server.refuse.add(other)
+    logger, handler = make(batch_interval=0.01)
+    for run_id in (RUN, other):  # a refusal is an acknowledgement, too
+        server.break_before = [cut] * 7
+        logger.info("one", extra={"flow_run_id": run_id})
+        assert handler.flush(30)
+    assert bounds == [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0] * 2
+    assert server.streams == 15
 
 
 def test_a_batch_that_breaks_every_stream_is_given_up_and_said(
