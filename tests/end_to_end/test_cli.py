@@ -210,12 +210,14 @@ def test_a_log_reads_time_level_task_run_logger_message(fleet: Fleet) -> None:
     lines = fleet.ask("flow-run", "logs", fleet.ended)[0].split("\n")
 
     time_ = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
-    assert re.fullmatch(rf"{time_} DEBUG    etl an hour ago", lines[0])
+    assert re.fullmatch(rf"{time_} DEBUG           \| etl an hour ago", lines[0])
     # Colours are left out where there is no terminal, what else a message may do is made visible.
-    assert re.fullmatch(rf"{time_} INFO     etl begins green{re.escape(HARMLESS)}", lines[1])
-    assert re.fullmatch(rf"{time_} WARNING  load-7 etl.load two", lines[2])
+    assert re.fullmatch(
+        rf"{time_} INFO            \| etl begins green{re.escape(HARMLESS)}", lines[1]
+    )
+    assert re.fullmatch(rf"{time_} WARNING  load-7 \| etl.load two", lines[2])
     assert lines[3] == "    lines"
-    assert re.fullmatch(rf"{time_} ERROR    load-7 etl.load failed", lines[4])
+    assert re.fullmatch(rf"{time_} ERROR    load-7 \| etl.load failed", lines[4])
     assert lines[5:] == [""]
 
 
@@ -273,7 +275,7 @@ def test_a_filter_that_makes_no_sense_is_a_usage_error(option: str) -> None:
 def test_following_a_drained_log_ends_and_tells_why(fleet: Fleet) -> None:
     output, said = fleet.ask("flow-run", "logs", fleet.ended, "--follow", "--level", "error")
 
-    assert output.endswith("load-7 etl.load failed\n")
+    assert output.endswith("load-7 | etl.load failed\n")
     assert said == f"That is all of {fleet.ended}: it has ended, and has said all.\n"
 
 

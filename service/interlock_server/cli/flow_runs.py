@@ -10,7 +10,8 @@ import click
 from interlock_server.cli import run_history, runs, steering
 from interlock_server.cli.connection import connected, server_option
 from interlock_server.cli.finding import Wanted, finding, flow_run_order
-from interlock_server.cli.log_lines import LEVELS, follow_log, log_level, show_log
+from interlock_server.cli.log_lines import Look, follow_log, show_log
+from interlock_server.cli.log_options import WantedRecords, record_options, showing
 from interlock_server.cli.times import since as since_option
 
 if TYPE_CHECKING:
@@ -162,47 +163,17 @@ def _task_counts(client: Client, run: FlowRun) -> dict[StateType.ValueType, int]
 
 @flow_run.command(short_help="Print or follow the log of a flow run.")
 @click.argument("run_id", metavar="ID")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended and said all.")
-@click.option(
-    "--level",
-    callback=log_level,
-    metavar="LEVEL",
-    help=f"Only lines of at least this level: {', '.join(LEVELS.values()).lower()}, or a number.",
-)
-@click.option(
-    "--since",
-    callback=since_option,
-    metavar="TIME",
-    help="Only lines made since then: so long ago (90s, 10m, 1h30m, 2d) or an ISO 8601 time.",
-)
-@click.option("--task-run", "task_run_ids", multiple=True, metavar="ID", help="Only its lines.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option(
-    "--raw", is_flag=True, help="Messages as they are, with whatever they do to the terminal."
-)
+@showing
+@record_options()
 @server_option
-def logs(
-    run_id: str,
-    follow: bool,
-    level: int,
-    since: datetime | None,
-    task_run_ids: tuple[str, ...],
-    as_json: bool,
-    raw: bool,
-    target: str,
-) -> None:
-    """Print the log of a flow run: time, level, logger (behind the task run's name), message.
+def logs(run_id: str, follow: bool, wanted: WantedRecords, look: Look, target: str) -> None:
+    """Print the log of a flow run: time, level, task run, logger, message.
 
-    The id may also be that of a task run that is part of no flow run.
+    The lines of its task runs are among them, each behind the name of its task run. The id may also
+    be that of a task run that is part of no flow run.
     """
-    from interlock.v1.log_pb2 import LogFilter
-    from interlock.values import timestamp
-
-    wanted = LogFilter(min_level=level, task_run_ids=task_run_ids)
-    if since is not None:
-        wanted.since.CopyFrom(timestamp(since))
     show = follow_log if follow else show_log
-    show(target, run_id, wanted, as_json=as_json, raw=raw)
+    show(target, run_id, wanted, look)
 
 
 @flow_run.command(short_help="Print what happens to flow runs, as it happens.")

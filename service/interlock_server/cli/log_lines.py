@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -16,9 +19,17 @@ if TYPE_CHECKING:
     from interlock import Client
     from interlock.v1.log_pb2 import LogFilter, LogRecord
 
+    from interlock_server.cli.log_options import WantedRecords
+
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 _COLOURS = {10: "2", 20: "32", 30: "33", 40: "31", 50: "1;31"}
 _HIT = "1;31"
+_TASK_COLOURS = ("36", "33", "35", "34", "32", "96", "93", "95", "94", "92")
+"""Of the task runs' names, in turn."""
+_WIDEST = 24
+"""Columns of the longest name that is shown whole."""
+_LONGEST = 16 * 1024 * 1024
+"""Characters of a message that was split that are put together again."""
 _PAGE = 1000
 
 
@@ -37,28 +48,56 @@ def log_level(context: click.Context, parameter: click.Parameter, value: str | N
     return number
 
 
-def show_log(target: str, run_id: str, wanted: LogFilter, *, as_json: bool, raw: bool) -> None:
+@dataclass(frozen=True)
+class Look:
+    """How lines are shown."""
+
+    as_json: bool = False
+    raw: bool = False
+    last: int | None = None
+    """Only so many of the last lines, to begin with; None: all."""
+
+
+def show_log(target: str, run_id: str, wanted: WantedRecords, look: Look) -> None:
     """Print what there is."""
     with connected(target) as client:
-        write = _writer(client, as_json=as_json, raw=raw)
-        for record in client.list_logs(run_id, wanted, page_size=_PAGE):
-            write(record)
+        records = _what_is_there(client, run_id, wanted.filter(client, run_id), look)
+        write = _writer(client, look)
+        first = list(islice(records, _PAGE))
+        write.foresee(first)
+        for record in chain(first, records):
+            write.write(record)
+        write.end()
+        if not first:
+            _say_that_there_is_nothing(client, run_id, wanted)
 
 
-def follow_log(target: str, run_id: str, wanted: LogFilter, *, as_json: bool, raw: bool) -> None:
+def follow_log(target: str, run_id: str, wanted: WantedRecords, look: Look) -> None:
     """Print what there is and what comes, until the run has ended and said all; then say so."""
     from interlock.v1.log_pb2 import TAIL_END_SILENT
 
     with connected(target) as client:
         # Whether the server is there, and the run, is told at once. Later a server that goes away
         # is waited for, since a restart ends no run.
-        next(client.list_logs(run_id, wanted, page_size=1), None)
+        filter_ = wanted.filter(client, run_id)
+        last = [] if look.last is None else list(_what_is_there(client, run_id, filter_, look))
+        start = last[-1].ordinal + 1 if last else 0
+        if look.last == 0:
+            newest = next(client.list_logs(run_id, descending=True, page_size=1), None)
+            start = 0 if newest is None else newest.ordinal + 1
+        else:
+            next(client.list_logs(run_id, filter_, page_size=1), None)
     with following(target) as client:
-        write = _writer(client, as_json=as_json, raw=raw)
-        tail = client.tail_logs(run_id, wanted)
+        write = _writer(client, look)
+        write.foresee(last)
+        for record in last:
+            write.write(record)
+        tail = client.tail_logs(run_id, filter_, from_ordinal=start)
+        sys.stdout.flush()
         for record in tail:
-            write(record)
+            write.write(record)
             sys.stdout.flush()
+    write.end()
     sys.stdout.flush()
     why = (
         "it has ended, and what had not said all has been silent for long."
@@ -68,17 +107,41 @@ def follow_log(target: str, run_id: str, wanted: LogFilter, *, as_json: bool, ra
     click.echo(f"That is all of {run_id}: {why}", err=True)
 
 
-Write = Callable[["LogRecord"], None]
+def _what_is_there(
+    client: Client, run_id: str, wanted: LogFilter, look: Look
+) -> Iterator[LogRecord]:
+    if look.last is None:
+        yield from client.list_logs(run_id, wanted, page_size=_PAGE)
+    elif look.last:
+        newest = client.list_logs(run_id, wanted, descending=True, page_size=min(look.last, _PAGE))
+        yield from reversed(list(islice(newest, look.last)))
 
 
-def _writer(client: Client, *, as_json: bool, raw: bool) -> Write:
-    if as_json:
-        from interlock_server.cli.output import as_json as to_json
-        from interlock_server.cli.output import write_json
+def _say_that_there_is_nothing(client: Client, run_id: str, wanted: WantedRecords) -> None:
+    """Tell a person why nothing is shown. Not on stdout: that is for the lines."""
+    if not wanted.anything and next(client.list_logs(run_id, page_size=1), None) is not None:
+        click.echo("The run has no such log lines.", err=True)
+    else:
+        click.echo("The run has no log lines yet.", err=True)
 
-        return lambda record: write_json(to_json(record))
+
+class _Writer(Protocol):
+    def foresee(self, records: Sequence[LogRecord]) -> None:
+        """Hear of records to come, to leave room for the names in them."""
+
+    def write(self, record: LogRecord) -> None:
+        """Write a record."""
+
+    def end(self) -> None:
+        """Write what was kept back."""
+
+
+def _writer(client: Client, look: Look) -> _Writer:
+    if look.as_json:
+        return _JsonLines()
     be_tolerant()
-    return LogLines(client, colours=sys.stdout.isatty(), raw=raw).write
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return LogLines(client, colours=colours, raw=look.raw)
 
 
 def be_tolerant() -> None:
@@ -87,21 +150,76 @@ def be_tolerant() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+class _JsonLines:
+    """Writes records for programs."""
+
+    def foresee(self, records: Sequence[LogRecord]) -> None:
+        """See `_Writer.foresee`."""
+
+    def write(self, record: LogRecord) -> None:
+        """See `_Writer.write`."""
+        from interlock_server.cli.output import as_json, write_json
+
+        write_json(as_json(record))
+
+    def end(self) -> None:
+        """See `_Writer.end`."""
+
+
 class LogLines:
-    """Writes records for people."""
+    """Writes records for people.
+
+    Lines of task runs stand behind the task run's name, in a column that grows with the names and
+    in a colour of each task run's own. A message that was split is written as one.
+    """
 
     def __init__(self, client: Client, *, colours: bool, raw: bool) -> None:
         self._client = client
         self._colours = colours
         self._raw = raw
         self._names: dict[str, str] = {}
+        self._width = 0
+        self._begun: LogRecord | None = None
+        self._parts: list[str] = []
+        self._size = 0
 
-    def write(self, record: LogRecord, hits: Any = None) -> None:
-        """Write a record; the further lines of its message are indented.
+    def foresee(self, records: Sequence[LogRecord]) -> None:
+        """See `_Writer.foresee`."""
+        for id_ in dict.fromkeys(record.task_run_id for record in records):
+            if id_:
+                self._name(id_)
+
+    def write(self, record: LogRecord) -> None:
+        """Write a record; the further lines of its message are indented."""
+        begun = self._begun
+        if begun is not None and not _goes_on(begun, record):
+            self._put(" …")
+        if self._begun is None:
+            self._begun = record
+        self._parts.append(record.message)
+        self._size += len(record.message)
+        if not record.continued:
+            self._put("")
+        elif self._size > _LONGEST:
+            self._put(" …")
+
+    def end(self) -> None:
+        """See `_Writer.end`."""
+        if self._begun is not None:
+            self._put(" …")
+
+    def write_found(self, record: LogRecord, hits: Any = None) -> None:
+        """Write a record by itself, as a part where it is one.
 
         What `hits`, a pattern of RE2, finds in it is highlighted, in place of its own colours.
         """
-        message = record.message
+        self._begun, self._parts = record, [record.message]
+        self._put(" …" if record.continued else "", hits)
+
+    def _put(self, mark: str, hits: Any = None) -> None:
+        record, message = self._begun, "".join(self._parts)
+        self._begun, self._parts, self._size = None, [], 0
+        assert record is not None
         if hits is not None:
             message = safe_message(message, colours=False)
             message = hits.sub(lambda hit: self._paint(hit.group(), _HIT), message)
@@ -109,14 +227,23 @@ class LogLines:
             message = safe_message(message, colours=self._colours)
         if not self._raw:
             message = message.replace("\n", "\n    ")
-        source = safe(record.logger) or "-"
-        if record.task_run_id:
-            source = f"{self._name(record.task_run_id)} {source}"
-        goes_on = self._paint(" …", "2") if record.continued else ""
-        sys.stdout.write(
-            f"{self._paint(moment(record.time), '2')} {self._level(record.level)} "
-            f"{self._paint(source, '36')} {message}{goes_on}\n"
-        )
+        words = [self._paint(moment(record.time), "2"), self._level(record.level)]
+        if (column := self._task_column(record.task_run_id)) is not None:
+            words.append(column)
+        words += [self._paint(safe(record.logger) or "-", "36"), message]
+        sys.stdout.write(f"{' '.join(words)}{self._paint(mark, '2') if mark else ''}\n")
+
+    def _task_column(self, task_run_id: str) -> str | None:
+        name = self._name(task_run_id) if task_run_id else ""
+        if not self._width:
+            return None
+        if len(name) > self._width:
+            name = name[: self._width - 1] + "…"
+        padded = f"{name:<{self._width}} |"
+        if not task_run_id:
+            return padded
+        place = list(self._names).index(task_run_id) if len(self._names) <= 100 else 0
+        return self._paint(padded, _TASK_COLOURS[place % len(_TASK_COLOURS)])
 
     def _level(self, level: int) -> str:
         known = max((each for each in LEVELS if each <= level), default=10)
@@ -137,4 +264,15 @@ class LogLines:
                 # It was deleted; its lines stay.
                 name = task_run_id
             self._names[task_run_id] = name
+            self._width = min(max(self._width, len(name)), _WIDEST)
         return name
+
+
+def _goes_on(begun: LogRecord, record: LogRecord) -> bool:
+    """Tell whether a record is the next part of a message that has begun."""
+    return (
+        record.task_run_id == begun.task_run_id
+        and record.logger == begun.logger
+        and record.level == begun.level
+        and record.time == begun.time
+    )

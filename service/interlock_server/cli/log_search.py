@@ -204,7 +204,7 @@ class _Groups:
         elif self._context and record.ordinal != self._next_ordinal:
             sys.stdout.write("--\n")
         self._run_id, self._next_ordinal = found.run_id, record.ordinal + 1
-        self._lines.write(record, None if found.is_context else self._hits)
+        self._lines.write_found(record, None if found.is_context else self._hits)
 
     def _heading(self, run_id: str) -> str:
         from interlock import NotFound

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from interlock_server.cli import runs, steering
 from interlock_server.cli.connection import connected, server_option
 from interlock_server.cli.finding import Wanted, task_run_order
+from interlock_server.cli.log_lines import Look, follow_log, show_log
+from interlock_server.cli.log_options import WantedRecords, record_options, showing
 
 
 @click.group()
@@ -103,3 +107,21 @@ def inspect(run_id: str, as_json: bool, target: str) -> None:
     if transitions:
         console.print()
         console.print(runs.history(transitions))
+
+
+@task_run.command(short_help="Print or follow the log of a task run.")
+@click.argument("run_id", metavar="ID")
+@showing
+@record_options(task_runs=False)
+@server_option
+def logs(run_id: str, follow: bool, wanted: WantedRecords, look: Look, target: str) -> None:
+    """Print the log of a task run: its lines in the log of its flow run.
+
+    One that is part of no flow run has a log of its own.
+    """
+    with connected(target) as client:
+        run = client.get_task_run(run_id)
+    if run.flow_run_id:
+        wanted = replace(wanted, task_runs=(run.id,))
+    show = follow_log if follow else show_log
+    show(target, run.flow_run_id or run.id, wanted, look)
