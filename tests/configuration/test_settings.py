@@ -91,6 +91,30 @@ def test_each_option_of_the_database_has_a_setting_with_its_default() -> None:
     assert {getattr(told, f.name) for f in fields(told) if f.name != "tls"} == {7}
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("30d", 2_592_000), ("1h30m", 5_400), ("3600", 3_600), ("0", 0), ("0d", 0), (86_400, 86_400)],
+)
+def test_logs_are_kept_for_a_length_of_time(given: Any, seconds: float) -> None:
+    assert Settings(log_retention=given).log_retention_micros == seconds * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("59m", "at least an hour"),
+        ("60", "at least an hour"),
+        ("-1", "greater than or equal to 0"),
+        ("soon", "no length of time"),
+        ("5000d", "less than or equal"),
+        ("nan", "no length of time"),
+    ],
+)
+def test_a_retention_that_makes_no_sense_is_refused(given: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Settings(log_retention=given)
+
+
 def test_the_reference_is_what_the_settings_say(tmp_path: Path) -> None:
     made = tmp_path / "configuration.md"
     subprocess.run(

@@ -15,6 +15,7 @@ from interlock.v1 import log_pb2 as pb
 from interlock_server.core.engine import Engine
 from interlock_server.core.log_appends import AppendLog
 from interlock_server.core.log_chunks import compress
+from interlock_server.core.log_deletion import CutLog
 from interlock_server.core.log_merging import Joined, merge_logs
 from interlock_server.core.runs import DeleteRun
 from interlock_server.rpc import log_records
@@ -306,6 +307,37 @@ async def test_what_is_appended_meanwhile_is_kept_and_merged_next(
     large = 4 + LARGE_RECORDS
     assert await log.chunks() == [(0, 3, 1), (4, large - 1, 0), (large, large + 1, 0)]
     assert ordinals((await log.page(page_size=1000)).records) == list(range(1000))
+
+
+async def test_what_is_deleted_meanwhile_stays_deleted(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.write(1, 1)
+    await asyncio.sleep(0.002)
+    middle = ago(0)
+    await asyncio.sleep(0.002)
+    await log.write(1, 1)
+    cut = CutLog(log.run_id, middle)
+    in_between(monkeypatch, lambda: log.engine.pipeline.submit(cut))
+    assert await log.merge() == 0
+    assert await log.chunks() == [(2, 2, 0), (3, 3, 0)]
+    assert await log.merge() == 1
+    assert await log.chunks() == [(2, 3, 1)]
+
+
+async def test_a_log_that_is_deleted_whole_meanwhile_goes_on_and_is_merged_again(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.write(1, 1, 1)
+    in_between(monkeypatch, lambda: log.engine.pipeline.submit(CutLog(log.run_id, None)))
+    assert await log.merge() == 0
+    assert await log.chunks() == []
+    await log.merge()
+    assert await log.due() == []
+    await log.write(1, 1)
+    assert len(await log.due()) == 1
+    assert await log.merge() == 1
+    assert await log.chunks() == [(3, 4, 1)]
 
 
 async def test_a_damaged_chunk_stops_neither_its_log_nor_others(log: Log) -> None:
