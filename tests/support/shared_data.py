@@ -12,13 +12,22 @@ _REPOSITORY = Path(__file__).parents[2]
 
 def workflows_folder() -> Path:
     """The folder of recorded workflow runs; where there is none, the test is skipped, loudly."""
+    return _data_folder("workflows", "REAL TRACES")
+
+
+def logs_folder() -> Path:
+    """The folder of real log files; where there is none, the test is skipped, loudly."""
+    return _data_folder("logs", "REAL LOGS")
+
+
+def _data_folder(name: str, what: str) -> Path:
     given = os.environ.get("INTERLOCK_SHARED_DATA")
     data = Path(given) if given else _REPOSITORY.parent / "shared" / "data"
-    folder = data / "workflows"
+    folder = data / name
     if not folder.is_dir():
         pytest.skip(
-            f"REAL TRACES NOT TESTED: there is no {folder}; set INTERLOCK_SHARED_DATA to the "
-            "folder that holds workflows/"
+            f"{what} NOT TESTED: there is no {folder}; set INTERLOCK_SHARED_DATA to the folder "
+            f"that holds {name}/"
         )
     return folder
 

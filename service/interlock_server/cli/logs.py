@@ -17,6 +17,8 @@ from interlock_server.cli.lazy import LazyGroup, Listed
         "deliver": Listed(
             "interlock_server.cli.log_delivery:deliver", "Deliver log records that were left."
         ),
+        "export": Listed("interlock_server.cli.log_export:export_log", "Write a log to a file."),
+        "import": Listed("interlock_server.cli.log_import:import_log", "Read a file into a log."),
     },
 )
 def logs() -> None:
