@@ -20,6 +20,7 @@ from benchmarks.measure_live_logs import measure_live_logs
 from benchmarks.measure_logs import measure_append_logs
 from benchmarks.measure_server import measure_start
 from benchmarks.measure_states import COMMIT_DELAY, measure_batch_set_states, measure_set_state
+from benchmarks.measure_tails import measure_tails
 from benchmarks.measure_watch import measure_watch
 from benchmarks.results import Result, Target, print_table, write_json
 from benchmarks.scale import FULL, QUICK, Scale
@@ -44,6 +45,7 @@ _MEASURES: dict[str, Measure] = {
     "logs-8": lambda d, s: [measure_append_logs(d, s, 8)],
     "live-logs": lambda d, s: [measure_live_logs(d, s)],
     "watch": measure_watch,
+    "tails": measure_tails,
     "lists": measure_lists,
     "start": measure_start,
 }

@@ -12,6 +12,7 @@ from benchmarks.measure_lists import measure_lists
 from benchmarks.measure_live_logs import measure_live_logs
 from benchmarks.measure_logs import measure_append_logs
 from benchmarks.measure_states import measure_batch_set_states, measure_set_state
+from benchmarks.measure_tails import measure_tails
 from benchmarks.measure_watch import measure_watch
 from benchmarks.results import Result, Target
 from benchmarks.scale import Scale
@@ -44,6 +45,13 @@ def test_batches_write_the_same_rows_as_the_driver_alone(databases: SqliteDataba
 
 def test_a_watcher_hears_of_each_commit(databases: SqliteDatabases) -> None:
     (result,) = measure_watch(databases, TINY)
+    assert result.yardstick_value is not None
+    assert result.value.median > 0
+    assert result.yardstick_value.median > 0
+
+
+def test_a_tail_hears_of_each_line(databases: SqliteDatabases) -> None:
+    (result,) = measure_tails(databases, TINY)
     assert result.yardstick_value is not None
     assert result.value.median > 0
     assert result.yardstick_value.median > 0
