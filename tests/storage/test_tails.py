@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from interlock.ids import uuid7
 from interlock.v1 import log_pb2 as pb
@@ -11,6 +12,7 @@ from interlock_server.core.log_ends import DRAIN_SILENCE, TailEnd, drained
 from interlock_server.rules.states import StateType
 from interlock_server.storage.log_status_queries import LogStatus
 
+from benchmarks.processes import resident_bytes
 from tests.support.logs import append, messages_of, read_log, record_batch
 from tests.support.refusals import refused
 from tests.support.runs import COMPLETED, RUNNING, FlowRuns, make_flow_run, proposal
@@ -114,6 +116,35 @@ def test_a_tail_can_be_filtered(stubs: Stubs) -> None:
     assert (messages_of(records), end) == (["b", "g", "i"], pb.TAIL_END_DRAINED)
 
 
+def test_a_tail_that_finds_nothing_tells_how_far_it_has_read(stubs: Stubs) -> None:
+    run, producer = make_flow_run(stubs, state={"type": RUNNING}), uuid7()
+    append(stubs, producer, [record_batch(run.id, *"abc", number=1, levels=[10, 10, 10])])
+    for wanted in (
+        pb.LogFilter(min_level=50),
+        pb.LogFilter(text=pb.TextPattern(substring="nowhere")),
+    ):
+        following = tail(stubs, run.id, filter=wanted)
+        told = next(following)
+        assert (list(told.records), told.end) == ([], pb.TAIL_END_UNSPECIFIED)
+        assert told.next_ordinal == 3
+    append(stubs, producer, [record_batch(run.id, "nowhere", number=2)])
+    assert next(following).next_ordinal == 4
+    append(stubs, producer, [record_batch(run.id, "x", number=3)])
+    assert next(following).next_ordinal == 5
+
+
+def test_a_chunk_from_an_earlier_time_comes_in_its_turn(stubs: Stubs) -> None:
+    run, producer = make_flow_run(stubs, state={"type": RUNNING}), uuid7()
+    following = tail(stubs, run.id, filter=pb.LogFilter(since=Timestamp(seconds=1_000)))
+    for number, seconds in enumerate((5_000, 2_000, 10, 7_000), 1):
+        batch = record_batch(run.id, str(seconds), number=number, base_time={"seconds": seconds})
+        append(stubs, producer, [batch])
+    seen: list[str] = []
+    while len(seen) < 3:
+        seen += messages_of(next(following).records)
+    assert seen == ["5000", "2000", "7000"]
+
+
 def test_there_is_no_tail_of_what_is_not_there(stubs: Stubs) -> None:
     with refused(StatusCode.NOT_FOUND, "RUN_NOT_FOUND"):
         follow(stubs, uuid7())
@@ -179,6 +210,35 @@ def test_logs_can_be_listed_and_followed_while_many_write(stubs: Stubs) -> None:
             followed = [record.ordinal for record in tailing.result()]
             assert followed == list(range(len(followed)))
             assert len(followed) == writers // len(runs) * batches * 2
+
+
+def test_readers_that_never_read_hold_little_and_hinder_nobody() -> None:
+    with ServerProcess() as server, connected(server.target) as stubs:
+        run, producer = make_flow_run(stubs, state={"type": RUNNING}), uuid7()
+        lines = [f"{n} {uuid7()}" * 20 for n in range(1_000)]
+        append(stubs, producer, [record_batch(run.id, *lines, number=n) for n in range(1, 16)])
+        # About 15 MB of messages, or more than 150 MB for all readers.
+        following = tail(stubs, run.id)
+        assert sum(len(next(following).records) for _ in range(3)) > 0
+        before = resident_bytes(server.pid)
+        silent = [tail(stubs, run.id) for _ in range(12)]
+        for each in silent:
+            next(each)
+        # Whoever reads gets all of it meanwhile, and what is new.
+        records = [r for part in tail_until(stubs, run.id, 15_000) for r in part.records]
+        assert [record.ordinal for record in records] == list(range(15_000))
+        assert resident_bytes(server.pid) - before < 12 * 6_000_000
+        for each in (*silent, following):
+            each.cancel()  # type: ignore[attr-defined]
+
+
+def tail_until(stubs: Stubs, run_id: str, ordinal: int) -> Iterator[pb.TailLogsResponse]:
+    following = tail(stubs, run_id)
+    for part in following:
+        yield part
+        if part.next_ordinal >= ordinal:
+            following.cancel()  # type: ignore[attr-defined]
+            return
 
 
 def test_a_server_that_stops_tells_its_tails_where_to_go_on() -> None:
