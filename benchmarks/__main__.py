@@ -18,6 +18,7 @@ from benchmarks.databases import Databases, open_databases
 from benchmarks.measure_lists import measure_lists
 from benchmarks.measure_live_logs import measure_live_logs
 from benchmarks.measure_logs import measure_append_logs
+from benchmarks.measure_search import measure_search
 from benchmarks.measure_server import measure_start
 from benchmarks.measure_states import COMMIT_DELAY, measure_batch_set_states, measure_set_state
 from benchmarks.measure_tails import measure_tails
@@ -44,6 +45,7 @@ _MEASURES: dict[str, Measure] = {
     "logs-1": lambda d, s: [measure_append_logs(d, s, 1)],
     "logs-8": lambda d, s: [measure_append_logs(d, s, 8)],
     "live-logs": lambda d, s: [measure_live_logs(d, s)],
+    "search": measure_search,
     "watch": measure_watch,
     "tails": measure_tails,
     "lists": measure_lists,
