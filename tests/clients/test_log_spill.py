@@ -454,3 +454,30 @@ def test_a_disk_that_hangs_holds_nobody_up_for_long(
     assert taken < 2, "only the first one waits"
     server.start()
     assert handler.flush(30)
+
+
+def test_the_file_is_sent_while_many_records_come(
+    server: FakeServer, make: Make, tmp_path: Path
+) -> None:
+    server.stop()
+    logger, handler = make()
+    log(logger, 200)
+    assert spill_file(tmp_path).exists()
+    server.start()
+    stop, logged = threading.Event(), 200
+
+    def work() -> None:
+        nonlocal logged
+        while not stop.is_set():
+            log(logger, 100, start=logged)
+            logged += 100
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        wait_until(lambda: len(server.lines(RUN)) > 1_000, 30)
+    finally:
+        stop.set()
+        worker.join()
+    assert handler.flush(60)
+    assert server.lines(RUN) == numbered(logged)

@@ -29,6 +29,8 @@ from interlock.v1.log_pb2 import AppendLogsRequest, AppendLogsResponse, RefusedL
 
 _PATIENCE = 0.1
 """How many seconds one who logs may be held up by a full queue while the spiller makes room."""
+_YIELD = 0.001
+"""Seconds in which a stream gets the collector from the spiller."""
 _LAST_WAIT = 2.0
 """How many seconds the end of a process waits for whoever has the collector."""
 _RENUMBERED = "the service does not know this producer of logs as it was: going on as a new one"
@@ -75,6 +77,8 @@ class Outbox:
         self._unacknowledged = Unacknowledged()
         self._collector = threading.Lock()
         """Held by whoever takes records out of the queue; taken before the lock."""
+        self._drawing = False
+        """Whether a stream waits for the collector."""
         self._collecting = False
         self._stream = 0
         self._ready = False
@@ -152,7 +156,9 @@ class Outbox:
         One thread at a time, so that the order stays. One whose stream ends while it waits is woken
         by a None in the queue; what it has taken until then stays in `_forming`.
         """
+        self._drawing = True
         with self._collector:
+            self._drawing = False
             with self._lock:
                 if stream != self._stream:
                     return False
@@ -233,10 +239,15 @@ class Outbox:
 
     def spill_over(self) -> bool:
         """Move what is in the queue to the file; False: the file does not take it all."""
-        with self._collector:
-            while self._gather_now():
+        while not self.stopped:
+            with self._collector:
+                if not self._gather_now():
+                    return True
                 if not self._spill(self._make()):
                     return False
+            if self._drawing:
+                # Locks are not fair: while many records come, the file would not be sent.
+                time.sleep(_YIELD)
         return True
 
     def leave(self) -> tuple[str, int]:
