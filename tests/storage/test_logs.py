@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -75,6 +76,41 @@ def test_messages_come_back_to_the_letter(stubs: Stubs) -> None:
     ]
     append(stubs, uuid7(), [record_batch(run.id, *messages, number=1)])
     assert messages_of(read_log(stubs, run.id)) == messages
+
+
+def test_the_largest_that_is_taken_comes_back(stubs: Stubs) -> None:
+    run = make_flow_run(stubs)
+    # Of many scripts, and of all control characters.
+    text = ("".join(map(chr, range(0x2500))) * 420).encode()
+    # A line of 10 MiB, split by its sender between characters.
+    parts = []
+    while text:
+        end = min(1024 * 1024, len(text))
+        while end < len(text) and text[end] & 0xC0 == 0x80:
+            end -= 1
+        parts.append(text[:end].decode())
+        text = text[end:]
+    many = [f"line {i}" for i in range(10_000)]
+    batches = [
+        record_batch(run.id, *parts, number=1, continued=range(len(parts) - 1)),
+        record_batch(
+            run.id, *many, number=2, time_offsets_us=[i * -7 % 100 for i in range(10_000)]
+        ),
+        record_batch(run.id, "goes on", number=3, continued=[0]),
+        record_batch(run.id, "in the next batch", number=4, levels=[100]),
+        record_batch(run.id, number=5, end_of_run=True),
+    ]
+    assert append(stubs, uuid7(), batches).refused == []
+    records = read_log(stubs, run.id, page_size=1000)
+    sent = [*parts, *many, "goes on", "in the next batch"]
+    assert digest_of(messages_of(records)) == digest_of(sent)
+    goes_on = [record.ordinal for record in records if record.continued]
+    assert goes_on == [*range(len(parts) - 1), len(sent) - 2]
+    assert records[-1].level == 100
+
+
+def digest_of(messages: list[str]) -> str:
+    return sha256("\0\n".join(messages).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("seconds", [-62_135_596_800, 253_402_300_799])
@@ -187,12 +223,21 @@ def test_a_batch_that_can_not_be_taken_is_refused_and_the_stream_goes_on(stubs: 
         record_batch(run.id, "x", number=10, base_time=second, time_offsets_us=[-(2**63)]),
         record_batch(run.id, *["x"] * 10_001, number=11),
         record_batch(run.id, "x" * (1024 * 1024 + 1), number=12),
-        record_batch(run.id, "two", number=13),
+        record_batch(run.id, "x", number=13, levels=[101]),
+        record_batch(run.id, "x", number=14, levels=[2**32 - 1]),
+        record_batch(run.id, *"xx", number=15, time_offsets_us=[1]),
+        record_batch(run.id, "x", number=16, logger_indexes=[1]),
+        record_batch(run.id, *"xx", number=17, task_run_ids=[task.id], task_run_indexes=[2, 1]),
+        record_batch(run.id, *"xx", number=18, continued=[1, 1]),
+        record_batch(run.id, *"xx", number=19, continued=[2]),
+        pb.AppendLogsRequest(number=20, run_id=run.id, records=pb.LogColumns(messages=["x"])),
+        pb.AppendLogsRequest(number=21, run_id=run.id, records=pb.LogColumns(base_time=second)),
+        record_batch(run.id, "two", number=22),
     ]
     producer = uuid7()
     appended = append(stubs, producer, batches)
 
-    assert appended.acknowledged == 13
+    assert appended.acknowledged == 22
     why = {batch.number: batch.error for batch in appended.refused}
     assert {number: (error.reason, error.field) for number, error in why.items()} == {
         2: ("RUN_NOT_FOUND", "run_id"),
@@ -206,11 +251,20 @@ def test_a_batch_that_can_not_be_taken_is_refused_and_the_stream_goes_on(stubs: 
         10: ("INVALID_FIELD", "records.time_offsets_us"),
         11: ("INVALID_FIELD", "records.messages"),
         12: ("INVALID_FIELD", "records.messages[0]"),
+        13: ("INVALID_FIELD", "records.levels"),
+        14: ("INVALID_FIELD", "records.levels"),
+        15: ("INVALID_FIELD", "records.time_offsets_us"),
+        16: ("INVALID_FIELD", "records.logger_indexes"),
+        17: ("INVALID_FIELD", "records.task_run_indexes"),
+        18: ("INVALID_FIELD", "records.continued"),
+        19: ("INVALID_FIELD", "records.continued"),
+        20: ("INVALID_FIELD", "records.base_time"),
+        21: ("INVALID_FIELD", "records.messages"),
     }
     assert messages_of(read_log(stubs, run.id)) == ["one", "two"]
     # Whoever has not heard the answers hears them again.
     again = append(stubs, producer, batches)
-    assert (again.durable_before, again.acknowledged) == (13, 13)
+    assert (again.durable_before, again.acknowledged) == (22, 22)
     reasons = [(batch.number, batch.error.reason) for batch in again.refused]
     assert reasons == [(batch.number, batch.error.reason) for batch in appended.refused]
     assert messages_of(read_log(stubs, run.id)) == ["one", "two"]
@@ -357,6 +411,17 @@ def test_a_task_run_may_be_named_twice_and_in_capitals(stubs: Stubs) -> None:
     assert append(stubs, uuid7(), [batch]).refused == []
     found = read_log(stubs, run.id, filter=pb.LogFilter(task_run_ids=[task]))
     assert [(record.message, record.task_run_id) for record in found] == [("a", task), ("b", task)]
+
+
+def test_a_logger_may_be_named_twice_and_a_task_run_be_of_another_run(stubs: Stubs) -> None:
+    run, other = make_flow_run(stubs), make_flow_run(stubs)
+    task = make_task_run(stubs, flow_run_id=other.id)
+    batch = record_batch(run.id, *"abc", number=1, loggers=["a", "a", ""], logger_indexes=[0, 1, 2])
+    batch.records.task_run_ids.append(task.id)
+    assert append(stubs, uuid7(), [batch]).refused == []
+    found = [(record.logger, record.task_run_id) for record in read_log(stubs, run.id)]
+    assert found == [("a", task.id), ("a", task.id), ("", task.id)]
+    assert read_log(stubs, other.id) == []
 
 
 def test_a_logs_token_holds_only_for_its_request(stubs: Stubs, log: tuple[str, Any, Any]) -> None:
