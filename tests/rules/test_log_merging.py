@@ -94,6 +94,7 @@ LIFE = st.lists(
 
 
 @given(LIFE)
+@settings(deadline=None)
 def test_a_log_keeps_its_records_in_order_whatever_comes_to_it(life: Life) -> None:
     log = lived(life)
     log.rest()
@@ -103,6 +104,7 @@ def test_a_log_keeps_its_records_in_order_whatever_comes_to_it(life: Life) -> No
 
 
 @given(LIFE)
+@settings(deadline=None)
 def test_what_is_sealed_is_never_merged_and_what_is_large_stays(life: Life) -> None:
     log = Log()
     for chunk, times in life:
@@ -115,6 +117,7 @@ def test_what_is_sealed_is_never_merged_and_what_is_large_stays(life: Life) -> N
 
 
 @given(LIFE)
+@settings(deadline=None)
 def test_a_log_that_rests_has_few_chunks(life: Life) -> None:
     log = lived(life)
     log.merge(quiet=True)
@@ -154,6 +157,7 @@ def test_a_log_that_rests_after_each_chunk_writes_a_bounded_part_again(raw_bytes
 
 
 @given(LIFE, st.integers(1, 4 * LARGE_BYTES))
+@settings(deadline=None)
 def test_a_backlog_is_worked_off_piece_by_piece(life: Life, max_bytes: int) -> None:
     whole, log = Log(), Log()
     for chunk, times in life:
