@@ -287,6 +287,14 @@ async def test_a_run_that_is_deleted_meanwhile_stays_deleted(
     assert set(await counts(log.engine.database)) - {"watch_epoch"} == {"flow", "deleted_run"}
 
 
+async def test_a_deletion_leaves_what_came_later_also_in_a_merged_chunk(log: Log) -> None:
+    await log.write(1, 1, 1)
+    await log.merge()
+    deleted = await log.engine.pipeline.submit(CutLog(log.run_id, None, 2))
+    assert deleted.records == 0
+    assert ordinals((await log.page()).records) == [0, 1, 2]
+
+
 async def test_what_another_has_merged_meanwhile_is_not_merged_twice(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,9 @@ class CutLog:
     size = _COMMAND_BYTES
 
     def __init__(self, run_id: Id, before: Micros | None, until: int | None = None) -> None:
-        """`before`: only what came before this time; `until`: only what begins before this ordinal.
+        """`before`: only what came before this time; `until`: only what ends before this ordinal.
+
+        A chunk that was merged meanwhile may have records on both sides: it is left.
 
         Deciding it twice deletes no more than what was asked for.
         """
@@ -92,7 +94,7 @@ class CutLog:
         )
 
     def _is_meant(self, chunk: ChunkOutline) -> bool:
-        if self._until is not None and chunk.first_ordinal >= self._until:
+        if self._until is not None and chunk.last_ordinal >= self._until:
             return False
         return self._before is None or chunk.came_before(self._before)
 
