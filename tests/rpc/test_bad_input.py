@@ -49,7 +49,13 @@ def call(stubs: Stubs, request: Message) -> Any:
     """Send a request to the method that it is named after."""
     module, name = type(request).__module__.rpartition(".")[2], type(request).__name__
     method = name.removesuffix("Request").removeprefix("FlowRunService")
-    return getattr(getattr(stubs, STUBS[module]), method.removeprefix("TaskRunService"))(request)
+    answer = getattr(getattr(stubs, STUBS[module]), method.removeprefix("TaskRunService"))(request)
+    # A stream is refused as it is read.
+    return list(answer) if method == "SearchLogs" else answer
+
+
+def search_logs(field: str, value: Any) -> Callable[[Specimens], Message]:
+    return lambda it: log_pb2.SearchLogsRequest(run_ids=[it.flow_run], **{field: value})
 
 
 def list_logs(there: Specimens, **text: Any) -> log_pb2.ListLogsRequest:
@@ -307,6 +313,31 @@ CASES: dict[str, tuple[str, Callable[[Specimens], Message]]] = {
         "filter.text.regex",
         lambda it: list_logs(it, regex="((a{100}){100}){100}"),
     ),
+    "runs that are both named and described": (
+        "run_ids",
+        lambda it: log_pb2.SearchLogsRequest(run_ids=[it.flow_run], flow_runs={}),  # type: ignore
+    ),
+    "too many runs": ("run_ids", lambda it: log_pb2.SearchLogsRequest(run_ids=[AN_ID] * 501)),
+    "a run that is no id": (
+        "run_ids[1]",
+        lambda it: log_pb2.SearchLogsRequest(run_ids=[AN_ID, "x"]),
+    ),
+    "a flow of runs that is no id": (
+        "flow_runs.any_of[0].flow_ids[0]",
+        lambda it: log_pb2.SearchLogsRequest(
+            flow_runs=flow_run_pb2.FlowRunFilter(
+                any_of=[flow_run_pb2.FlowRunFilter(flow_ids=["x"])]
+            )
+        ),
+    ),
+    **{
+        f"{field} of {value}": (field, search_logs(field, value))
+        for field, value in (
+            *(("context_before", 101), ("context_before", -1), ("context_after", 101)),
+            *(("max_matches", 100_001), ("max_matches", -1), ("max_scanned", -1)),
+            *(("resume_token", "x"), ("resume_token", "AAAA"), ("resume_token", "é")),
+        )
+    },
     "a logger without a name": (
         "filter.loggers[1]",
         lambda it: log_pb2.ListLogsRequest(
@@ -566,3 +597,14 @@ def test_there_are_no_other_methods(stubs: Stubs) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             raw(b"")
         assert refusal_of(caught.value).code is StatusCode.UNIMPLEMENTED
+
+
+def test_a_resume_token_is_bound_to_its_search(stubs: Stubs, specimens: Specimens) -> None:
+    request = log_pb2.SearchLogsRequest(run_ids=[specimens.flow_run], max_matches=1)
+    (*_, last) = call(stubs, request)
+    assert last.end == log_pb2.SEARCH_END_ENOUGH_MATCHES
+    request.resume_token, request.max_matches = last.resume_token, 2
+    call(stubs, request)
+    request.context_after = 1
+    with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "resume_token"):
+        call(stubs, request)

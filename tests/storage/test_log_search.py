@@ -133,33 +133,36 @@ CASES: dict[str, tuple[dict[str, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("context", [(0, 0), (2, 3), (100, 100)])
 def test_a_search_finds_what_matches_and_what_is_near_it(
-    stubs: Stubs, logs: Logs, name: str, context: tuple[int, int]
+    stubs: Stubs, logs: Logs, context: tuple[int, int]
 ) -> None:
-    filter_, matches = CASES[name]
-    for more in (
-        {"run_ids": list(logs.records)},
-        {"run_ids": list(logs.records)[1:3], "oldest_first": True},
-        {
-            "flow_runs": FlowRunFilter(
-                flow_ids=[logs.flow_id], state_types=[state_pb2.STATE_TYPE_FAILED]
-            )
-        },
-    ):
+    failed = FlowRunFilter(flow_ids=[logs.flow_id], state_types=[state_pb2.STATE_TYPE_FAILED])
+    ids = list(logs.records)
+    for name, (filter_, matches) in CASES.items():
         request = pb.SearchLogsRequest(
-            filter=pb.LogFilter(**filter_),
-            context_before=context[0],
-            context_after=context[1],
-            **more,
+            filter=pb.LogFilter(**filter_), context_before=context[0], context_after=context[1]
         )
-        expected = logs.search(request, matches)
-        assert search_on(stubs, request) == expected
-        request.max_matches = 7
-        assert search_on(stubs, request) == expected
-    request.max_matches, request.max_scanned = 0, 1
-    assert search_on(stubs, request) == expected
+        in_runs = pb.SearchLogsRequest(run_ids=ids[1:3], oldest_first=True)
+        for chosen in (in_runs, pb.SearchLogsRequest(flow_runs=failed)):
+            chosen.MergeFrom(request)
+            assert search_on(stubs, chosen) == logs.search(chosen, matches), name
+
+
+@pytest.mark.parametrize("limits", [{"max_matches": 7}, {"max_scanned": 1}])
+def test_a_search_goes_on_behind_its_limits(
+    stubs: Stubs, logs: Logs, limits: dict[str, Any]
+) -> None:
+    for name in ("text", "level, time and text"):
+        filter_, matches = CASES[name]
+        request = pb.SearchLogsRequest(
+            run_ids=list(logs.records),
+            filter=pb.LogFilter(**filter_),
+            context_before=2,
+            context_after=3,
+            **limits,
+        )
+        assert search_on(stubs, request) == logs.search(request, matches)
 
 
 def test_a_search_of_all_logs_finds_those_of_others_too(stubs: Stubs, logs: Logs) -> None:
