@@ -211,7 +211,9 @@ async def read_chunks(database: Database, places: Sequence[ChunkPlace]) -> list[
         ordinals = _padded([place.first_ordinal for place in places])
         condition: Any = (_CHUNK.run_id == keys[0][0]) & _CHUNK.first_ordinal.in_(ordinals)
     else:
-        condition = tuple_(_CHUNK.run_id, _CHUNK.first_ordinal).in_(_padded(keys))
+        # SQLite has no index for pairs: among the chunks of the runs it compares them.
+        of_runs = _CHUNK.run_id.in_(_padded(list(dict.fromkeys(key[0] for key in keys))))
+        condition = of_runs & tuple_(_CHUNK.run_id, _CHUNK.first_ordinal).in_(_padded(keys))
     statement = select(tables.log_chunk).where(condition)
 
     async def read(connection: AsyncConnection) -> dict[tuple[Id, int], LogChunk]:
