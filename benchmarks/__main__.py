@@ -18,6 +18,7 @@ from benchmarks.databases import Databases, open_databases
 from benchmarks.measure_lists import measure_lists
 from benchmarks.measure_live_logs import measure_live_logs
 from benchmarks.measure_logs import measure_append_logs
+from benchmarks.measure_memory import measure_memory
 from benchmarks.measure_search import measure_search
 from benchmarks.measure_server import measure_start
 from benchmarks.measure_states import COMMIT_DELAY, measure_batch_set_states, measure_set_state
@@ -50,6 +51,7 @@ _MEASURES: dict[str, Measure] = {
     "tails": measure_tails,
     "lists": measure_lists,
     "start": measure_start,
+    "memory": measure_memory,
 }
 
 

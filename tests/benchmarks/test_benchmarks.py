@@ -11,6 +11,7 @@ from benchmarks.log_lines import LogLines
 from benchmarks.measure_lists import measure_lists
 from benchmarks.measure_live_logs import measure_live_logs
 from benchmarks.measure_logs import measure_append_logs
+from benchmarks.measure_memory import measure_memory
 from benchmarks.measure_states import measure_batch_set_states, measure_set_state
 from benchmarks.measure_tails import measure_tails
 from benchmarks.measure_watch import measure_watch
@@ -67,6 +68,12 @@ def test_lists_and_histories_find_what_is_there(databases: SqliteDatabases) -> N
 def test_chunks_are_smaller_than_rows(databases: SqliteDatabases) -> None:
     result = measure_append_logs(databases, TINY, 2)
     assert 0 < result.details["bytes on disk per line"] < result.details["as a row a line"]
+
+
+def test_memory_is_watched_under_producers_and_readers(databases: SqliteDatabases) -> None:
+    producers, readers = measure_memory(databases, replace(TINY, lines=8_000))
+    assert producers.value.median > 0
+    assert readers.value.median > 0
 
 
 def test_columns_take_the_fewest_bytes() -> None:

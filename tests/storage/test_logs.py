@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from interlock.ids import uuid7
 from interlock.v1 import log_pb2 as pb
@@ -231,7 +232,9 @@ def test_a_batch_that_can_not_be_taken_is_refused_and_the_stream_goes_on(stubs: 
         record_batch(run.id, *"xx", number=18, continued=[1, 1]),
         record_batch(run.id, *"xx", number=19, continued=[2]),
         pb.AppendLogsRequest(number=20, run_id=run.id, records=pb.LogColumns(messages=["x"])),
-        pb.AppendLogsRequest(number=21, run_id=run.id, records=pb.LogColumns(base_time=second)),
+        pb.AppendLogsRequest(
+            number=21, run_id=run.id, records=pb.LogColumns(base_time=Timestamp(seconds=1))
+        ),
         record_batch(run.id, "two", number=22),
     ]
     producer = uuid7()
