@@ -95,6 +95,9 @@ def import_log(
             _give_up(target, made, str(error))
             kept = f" The {count:,} records before it are in the log." if count else ""
             raise click.ClickException(f"{safe(str(error))}{kept}") from None
+        except KeyboardInterrupt:
+            _give_up(target, made, "The import was interrupted.")
+            raise
         except InterlockError as error:
             raise failure(error, target) from None
         finally:

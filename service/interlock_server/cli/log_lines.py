@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _HIT = "1;31"
 _TASK_COLOURS = ("36", "33", "35", "34", "32", "96", "93", "95", "94", "92")
 """Of the task runs' names, in turn."""
 _WIDEST = 24
-"""Columns of the longest name that is shown whole."""
+"""Columns of the longest name that is shown whole; on a narrow terminal a fifth of it."""
 _LONGEST = 16 * 1024 * 1024
 """Characters of a message that was split that are put together again."""
 _PAGE = 1000
@@ -179,6 +180,8 @@ class LogLines:
         self._raw = raw
         self._names: dict[str, str] = {}
         self._width = 0
+        narrow = shutil.get_terminal_size().columns // 5 if sys.stdout.isatty() else _WIDEST
+        self._widest = max(min(_WIDEST, narrow), 8)
         self._begun: LogRecord | None = None
         self._parts: list[str] = []
         self._size = 0
@@ -264,7 +267,7 @@ class LogLines:
                 # It was deleted; its lines stay.
                 name = task_run_id
             self._names[task_run_id] = name
-            self._width = min(max(self._width, len(name)), _WIDEST)
+            self._width = min(max(self._width, len(name)), self._widest)
         return name
 
 
