@@ -53,7 +53,7 @@ KEPT_TO = {
     "jsonschema": {"core"},
     "jsonschema_specifications": {"core"},
     "referencing": {"core"},
-    "re2": {"core"},
+    "re2": {"core", "cli"},
 }
 """Which layers may import a package."""
 
