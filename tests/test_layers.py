@@ -53,6 +53,7 @@ KEPT_TO = {
     "jsonschema": {"core"},
     "jsonschema_specifications": {"core"},
     "referencing": {"core"},
+    # The command line shows what the server has found, so it looks for it in the same way.
     "re2": {"core", "cli"},
 }
 """Which layers may import a package."""
