@@ -1,8 +1,7 @@
 """Deployments, on every dialect."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,22 +28,8 @@ from tests.support.runs import (
     proposal,
     unique,
 )
-from tests.support.servers import IN_MEMORY, sqlite_url
 from tests.support.stored import Rows, ago
 from tests.support.stubs import Stubs
-
-
-@pytest.fixture(params=["sqlite_file", "sqlite_memory", "postgresql_13", "postgresql_18"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each dialect."""
-    match request.param:
-        case "sqlite_file":
-            yield sqlite_url(tmp_path / "interlock.db")
-        case "sqlite_memory":
-            yield IN_MEMORY
-        case major:
-            with request.getfixturevalue(major).database() as made:
-                yield made
 
 
 @pytest_asyncio.fixture

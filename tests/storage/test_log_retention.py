@@ -1,10 +1,6 @@
 """What came to logs long ago goes, whoever asks for it: an operator, or the server itself."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 from interlock.v1 import log_pb2 as pb
 from interlock_server.core import log_retention, pruning
 from interlock_server.core.engine import Engine
@@ -17,36 +13,11 @@ from sqlalchemy import select
 
 from tests.support.logs import read_log
 from tests.support.runs import until
-from tests.support.servers import IN_MEMORY, ServerProcess, sqlite_url
+from tests.support.servers import ServerProcess
 from tests.support.stored import DAY, Rows, ago, counts
 from tests.support.stubs import connected
 
 WEEK, MONTH = 7 * DAY, 30 * DAY
-
-
-@pytest.fixture(params=["sqlite_file", "sqlite_memory", "postgresql_13", "postgresql_18"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each dialect."""
-    match request.param:
-        case "sqlite_file":
-            yield sqlite_url(tmp_path / "interlock.db")
-        case "sqlite_memory":
-            yield IN_MEMORY
-        case major:
-            with request.getfixturevalue(major).database() as made:
-                yield made
-
-
-@pytest_asyncio.fixture
-async def engine(url: str) -> AsyncIterator[Engine]:
-    """An engine on it."""
-    database = open_database(url)
-    await database.check()
-    await migrations.upgrade(database)
-    engine = Engine(database)
-    engine.start()
-    yield engine
-    await engine.stop()
 
 
 async def prune(engine: Engine, ages: Ages) -> list[Pruned]:

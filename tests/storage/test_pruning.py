@@ -1,12 +1,9 @@
 """Pruning: what goes, what stays, and that large runs go in small steps. On every dialect."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from interlock.ids import uuid7
 from interlock_server.core import pruning
 from interlock_server.core.engine import Engine
@@ -17,8 +14,7 @@ from interlock_server.core.pruning import Ages, DoomRun, Pruned
 from interlock_server.core.runs import CreateRuns, Creation, DeleteRun
 from interlock_server.core.transitions import Proposal, ProposeStates
 from interlock_server.rules.states import StateDraft, StateType
-from interlock_server.storage import log_queries, migrations, queries
-from interlock_server.storage.dialects import open_database
+from interlock_server.storage import log_queries, queries
 from interlock_server.storage.filters import EVERYTHING, OneOf, Query
 from interlock_server.storage.log_queries import LogQuery
 from interlock_server.storage.log_status_queries import list_log_statuses
@@ -34,35 +30,9 @@ from interlock_server.storage.retention import (
 from interlock_server.storage.tables import deleted_run, metadata
 from sqlalchemy import Column, Integer, MetaData, Table
 
-from tests.support.servers import IN_MEMORY, sqlite_url
 from tests.support.stored import DAY, Rows, ago, counts
 
 WEEK, MONTH = 7 * DAY, 30 * DAY
-
-
-@pytest.fixture(params=["sqlite_file", "sqlite_memory", "postgresql_13", "postgresql_18"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each dialect."""
-    match request.param:
-        case "sqlite_file":
-            yield sqlite_url(tmp_path / "interlock.db")
-        case "sqlite_memory":
-            yield IN_MEMORY
-        case major:
-            with request.getfixturevalue(major).database() as made:
-                yield made
-
-
-@pytest_asyncio.fixture
-async def engine(url: str) -> AsyncIterator[Engine]:
-    """An engine on it."""
-    database = open_database(url)
-    await database.check()
-    await migrations.upgrade(database)
-    engine = Engine(database)
-    engine.start()
-    yield engine
-    await engine.stop()
 
 
 async def prune(engine: Engine, older_than: int | None, logs: int | None = None) -> Pruned:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import struct
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 from uuid import UUID
 
 from interlock.v1 import log_pb2 as pb
@@ -23,6 +19,7 @@ from interlock_server.core.log_search_plan import Place
 from interlock_server.rpc import fields, filters, log_filters
 from interlock_server.rpc.limits import MAX_FILTER_VALUES
 from interlock_server.rpc.log_filters import OpenChunk, RecordFilter
+from interlock_server.rpc.resume_tokens import ResumeTokens
 from interlock_server.storage.records import LogChunk
 
 _MAX_CONTEXT = 100
@@ -128,48 +125,29 @@ def _answer(part: Part[pb.FoundLogRecord], tokens: SearchTokens) -> pb.SearchLog
 class SearchTokens:
     """Makes and reads the resume tokens of one search, whatever its limits."""
 
-    _FORM = struct.Struct(">B8s?16sqqq")
-    _VERSION = 1
-    _FIELD = "resume_token"
-
     def __init__(self, request: pb.SearchLogsRequest) -> None:
         bound = pb.SearchLogsRequest()
         bound.CopyFrom(request)
         for limit in ("resume_token", "max_matches", "max_scanned"):
             bound.ClearField(limit)
-        content = bound.SerializeToString(deterministic=True)
-        self._made_for = blake2b(content, digest_size=8).digest()
+        other = "search: only its limits may differ, or begin without a token"
+        self._tokens = ResumeTokens(bound, "?16sqqq", "search", other)
 
     def write(self, place: Place) -> str:
         """Make a token's text."""
-        packed = self._FORM.pack(
-            self._VERSION,
-            self._made_for,
+        return self._tokens.write(
             place.run_id is not None,
             UUID(place.run_id).bytes if place.run_id else b"",
             place.search_from,
             place.send_from,
             place.context_until,
         )
-        return base64.urlsafe_b64encode(packed).decode()
 
     def read(self, text: str) -> Place | None:
         """Read a request's token; None: it has none. Raises InvalidArgumentError."""
-        if not text:
+        if (values := self._tokens.read(text)) is None:
             return None
-        try:
-            packed = base64.b64decode(text.encode(), b"-_", validate=True)
-        except (ValueError, binascii.Error):
-            packed = b""
-        if len(packed) != self._FORM.size or packed[0] != self._VERSION:
-            raise InvalidArgumentError(self._FIELD, "This is no token of a search.")
-        _, made_for, begun, run_id, *ordinals = self._FORM.unpack(packed)
-        if made_for != self._made_for:
-            raise InvalidArgumentError(
-                self._FIELD,
-                "The token is of another search: only its limits may differ, or begin without a "
-                "token.",
-            )
+        begun, run_id, *ordinals = values
         if not all(0 <= ordinal <= 2**62 + 200 for ordinal in ordinals):
-            raise InvalidArgumentError(self._FIELD, "This is no token of a search.")
+            raise self._tokens.refusal()
         return Place(str(UUID(bytes=run_id)) if begun else None, *ordinals)
