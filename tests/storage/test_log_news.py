@@ -23,7 +23,7 @@ from interlock_server.storage import migrations
 from interlock_server.storage.dialects import open_database
 from interlock_server.storage.log_queries import LogQuery
 from interlock_server.storage.log_status_queries import list_log_statuses
-from interlock_server.storage.records import RunKind
+from interlock_server.storage.records import LogChunk, RunKind
 from interlock_server.storage.sqlite.hints import NoHints
 
 from tests.support.postgresql import Postgresql
@@ -77,16 +77,22 @@ async def finish(engine: Engine, run_id: str) -> None:
     await engine.pipeline.submit(ProposeStates(RunKind.FLOW_RUN, proposals))
 
 
+def whole(chunk: LogChunk, data: bytes, from_ordinal: int) -> list[tuple[int, bytes]]:
+    return [(chunk.first_ordinal, data)]
+
+
 class Tail:
     """A tail in a task of its own."""
 
     def __init__(self, engine: Engine, run_id: str, start: int = 0) -> None:
-        self._parts: asyncio.Queue[TailPart | Exception] = asyncio.Queue()
+        self._parts: asyncio.Queue[TailPart[bytes] | Exception] = asyncio.Queue()
         self.task = asyncio.create_task(self._follow(engine, run_id, start))
 
     async def _follow(self, engine: Engine, run_id: str, start: int) -> None:
         query, draining = LogQuery(run_id), engine.draining
-        following = log_tails.follow(engine.database, engine.log_news, query, start, draining)
+        following = log_tails.follow(
+            engine.database, engine.log_news, query, start, draining, whole
+        )
         try:
             async with aclosing(following):
                 async for part in following:
@@ -94,19 +100,19 @@ class Tail:
         except NotFoundError as error:
             self._parts.put_nowait(error)
 
-    async def take(self) -> TailPart | Exception:
+    async def take(self) -> TailPart[bytes] | Exception:
         """The next chunk, or the end; not just how far it is."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 part = await self._parts.get()
-                if isinstance(part, Exception) or part.chunk is not None or part.end is not None:
+                if isinstance(part, Exception) or part.found is not None or part.end is not None:
                     return part
 
     async def ordinal(self) -> int:
         part = await self.take()
         assert isinstance(part, TailPart)
-        assert part.chunk is not None
-        return part.chunk[0].first_ordinal
+        assert part.found is not None
+        return part.found[0][0]
 
 
 async def ask_for_hints(one: Engine) -> None:

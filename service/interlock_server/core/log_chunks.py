@@ -8,20 +8,31 @@ are free.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import zstandard
 
 from interlock_server.storage.records import LogChunk
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _INLINE_BYTES = 32 * 1024
-"""Up to this size compressing takes less time than handing the bytes to a thread."""
+"""Up to this size compressing, or looking through records, takes about as little time as handing
+the bytes to a thread."""
+
+
+async def _by_size(size: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Work on so many bytes: on many off the event loop."""
+    if size <= _INLINE_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 async def compress(packed: bytes) -> bytes:
     """Compress a batch's records, large ones off the event loop."""
-    if len(packed) <= _INLINE_BYTES:
-        return compress_now(packed)
-    return await asyncio.to_thread(compress_now, packed)
+    return await _by_size(len(packed), compress_now, packed)
 
 
 def compress_now(packed: bytes) -> bytes:
@@ -29,15 +40,13 @@ def compress_now(packed: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(packed)
 
 
-async def decompress(chunk: LogChunk) -> bytes:
-    """Undo `compress`."""
-    if chunk.raw_bytes <= 8 * _INLINE_BYTES:
-        return decompress_now(chunk)
-    return await asyncio.to_thread(decompress_now, chunk)
+async def unpacked(chunk: LogChunk, unpack: Callable[[LogChunk, bytes], R]) -> R:
+    """Decompress a chunk and look through its records, those of a large one off the event loop."""
+    return await _by_size(chunk.raw_bytes, lambda: unpack(chunk, decompress_now(chunk)))
 
 
 def decompress_now(chunk: LogChunk) -> bytes:
-    """Undo `compress` on this thread. Raises zstandard.ZstdError."""
+    """Decompress records on this thread. Raises zstandard.ZstdError."""
     # What a damaged head says of the size must not be believed: room would be made for it.
     if (size := zstandard.frame_content_size(chunk.data)) not in (chunk.raw_bytes, -1):
         raise zstandard.ZstdError(f"its frame is of {size} bytes, not {chunk.raw_bytes}")

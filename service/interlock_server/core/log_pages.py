@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from interlock_server.core import log_chunks
 from interlock_server.core.errors import NotFoundError
-from interlock_server.core.log_chunks import decompress
 from interlock_server.storage import log_queries
 from interlock_server.storage.database import Database
 from interlock_server.storage.log_queries import CHUNKS_AT_ONCE, LogQuery
@@ -54,7 +54,7 @@ async def read_page(
             database, query, start, place.descending, CHUNKS_AT_ONCE
         )
         for chunk in chunks:
-            found = unpack(chunk, await decompress(chunk))
+            found = await log_chunks.unpacked(chunk, unpack)
             if place.descending:
                 found.reverse()
             for ordinal, record in found:

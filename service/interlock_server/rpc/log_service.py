@@ -111,19 +111,17 @@ class LogService:
         query = LogQuery(run_id, wanted.conditions)
         engine = self._engine
         following = log_tails.follow(
-            engine.database, engine.log_news, query, start, engine.draining
+            engine.database, engine.log_news, query, start, engine.draining, wanted.unpack
         )
         told, told_at = start, time.monotonic()
         async with aclosing(following):
             async for part in following:
-                found = []
-                if part.chunk is not None:
-                    found = [record for _, record in wanted.unpack(*part.chunk, part.from_ordinal)]
+                found = [record for _, record in part.found or ()]
                 for records in log_records.parts(found, _MESSAGE_BYTES):
                     told, told_at = records[-1].ordinal + 1, time.monotonic()
                     yield pb.TailLogsResponse(records=records, next_ordinal=told)
                 # Whoever wants little is told how far it was read, so as not to begin anew.
-                due = part.chunk is None or time.monotonic() >= told_at + log_tails.PROGRESS
+                due = part.found is None or time.monotonic() >= told_at + log_tails.PROGRESS
                 if part.end is not None or (part.next_ordinal > told and due):
                     told, told_at = part.next_ordinal, time.monotonic()
                     yield pb.TailLogsResponse(next_ordinal=told, end=_ENDS[part.end])
