@@ -108,11 +108,17 @@ def test_nothing_found_is_told_by_the_exit_code(fleet: Fleet) -> None:
 def test_what_makes_no_sense_is_refused(fleet: Fleet) -> None:
     assert fleet.search("x", "--run", fleet.old, "--tag", "a")[0] == 2
     assert fleet.search("")[0] == 2
-    code, _, said = fleet.search("(a", "--regex")
+    code, _, said = fleet.search("(a", "-E")
     assert code == 1
     assert "missing )" in said
 
 
-def test_hits_are_highlighted_on_a_terminal(fleet: Fleet) -> None:
+def test_hits_are_highlighted_on_a_terminal_unless_colours_are_off(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("logs", "search", "NE 7", "-i", "--run", fleet.old, "--server", fleet.target)
     assert "li\x1b[1;31mne 7\x1b[0m" in interlock_on_terminal(*words)
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = interlock_on_terminal(*words)
+    assert "line 7" in plain
+    assert "\x1b" not in plain

@@ -141,8 +141,12 @@ def _writer(client: Client, look: Look) -> _Writer:
     if look.as_json:
         return _JsonLines()
     be_tolerant()
-    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return LogLines(client, colours=colours, raw=look.raw)
+    return LogLines(client, colours=in_colour(), raw=look.raw)
+
+
+def in_colour() -> bool:
+    """Whether lines for people have colours: on a terminal, unless the person wants none."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def be_tolerant() -> None:

@@ -11,7 +11,7 @@ import click
 
 from interlock_server.cli.connection import connected, following, server_option
 from interlock_server.cli.finding import add_states, tag_option
-from interlock_server.cli.log_lines import LEVELS, LogLines, be_tolerant, log_level
+from interlock_server.cli.log_lines import LEVELS, LogLines, be_tolerant, in_colour, log_level
 from interlock_server.cli.runs import json_option
 from interlock_server.cli.text import safe
 from interlock_server.cli.times import since as read_time
@@ -29,7 +29,9 @@ _CONTEXT = click.IntRange(0, 100)
 
 @click.command(short_help="Find lines in the logs of many runs.")
 @click.argument("pattern")
-@click.option("--regex", is_flag=True, help="PATTERN is a regular expression, as RE2 takes them.")
+@click.option(
+    "-E", "--regex", is_flag=True, help="PATTERN is a regular expression (syntax of RE2)."
+)
 @click.option("-i", "--ignore-case", is_flag=True, help="Capitals and small letters are the same.")
 @click.option("--flow", metavar="NAME", help="Only runs of the flow of this name.")
 @click.option("--run", "run_ids", multiple=True, metavar="ID", help="Only this run; repeatable.")
@@ -60,12 +62,19 @@ _CONTEXT = click.IntRange(0, 100)
     metavar="NAME",
     help="Only lines of this logger or its children; repeatable.",
 )
-@click.option("-C", "--context", type=_CONTEXT, help="Show so many lines around each match.")
-@click.option("-B", "--before", type=_CONTEXT, help="Show so many lines before each match.")
-@click.option("-A", "--after", type=_CONTEXT, help="Show so many lines after each match.")
+@click.option(
+    "-C", "--context", type=_CONTEXT, metavar="N", help="Show so many lines around each match."
+)
+@click.option(
+    "-B", "--before", type=_CONTEXT, metavar="N", help="Show so many lines before each match."
+)
+@click.option(
+    "-A", "--after", type=_CONTEXT, metavar="N", help="Show so many lines after each match."
+)
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
+    metavar="N",
     default=1000,
     show_default=True,
     help="How many matches at most.",
@@ -175,7 +184,7 @@ def _writer(
 
         return lambda found: write_json(to_json(found))
     be_tolerant()
-    return _Groups(client, wanted, colours=sys.stdout.isatty()).write
+    return _Groups(client, wanted, colours=in_colour()).write
 
 
 class _Groups:
