@@ -5,7 +5,7 @@ from dataclasses import replace
 from interlock import log_columns
 from interlock.ids import uuid7
 from interlock_server.core.checks import _wrong_in
-from interlock_server.core.log_chunks import compress_now, decompress_now
+from interlock_server.core.logs.chunks import compress_now, decompress_now
 from interlock_server.rpc.maintenance_service import _contents
 from interlock_server.storage.records import LogChunk
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interlock_server.core.log_search_plan import BEYOND, Holdings, Place, Planner, Span
+from interlock_server.core.logs.search_plan import BEYOND, Holdings, Place, Planner, Span
 
 Sent = tuple[str, int, bool]
 """A run, an ordinal, whether it is a match."""

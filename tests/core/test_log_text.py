@@ -8,7 +8,7 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interlock.v1.log_pb2 import LogColumns
-from interlock_server.core.log_text import BadPattern, Pattern, Substring, Text
+from interlock_server.core.logs.text import BadPattern, Pattern, Substring, Text
 
 PIECES = [
     *("a", "b", "A", "k", "\u212a", "\u017f", "s", "é", "É", "ß", "日", "😀"),

@@ -13,10 +13,10 @@ from interlock.admin.v1.maintenance_pb2_grpc import MaintenanceServiceStub
 from interlock.ids import uuid7
 from interlock.v1 import log_pb2 as pb
 from interlock_server.core.engine import Engine
-from interlock_server.core.log_appends import AppendLog
-from interlock_server.core.log_chunks import compress
-from interlock_server.core.log_deletion import CutLog
-from interlock_server.core.log_merging import Joined, merge_logs
+from interlock_server.core.logs.appends import AppendLog
+from interlock_server.core.logs.chunks import compress
+from interlock_server.core.logs.deletion import CutLog
+from interlock_server.core.logs.merging import Joined, merge_logs
 from interlock_server.core.runs import DeleteRun
 from interlock_server.rpc import log_records
 from interlock_server.rpc.log_service import LogService

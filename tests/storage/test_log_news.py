@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from interlock.ids import uuid7
-from interlock_server.core import log_news, log_tails
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import NotFoundError
-from interlock_server.core.log_appends import AppendLog, LogBatch
-from interlock_server.core.log_chunks import compress
-from interlock_server.core.log_ends import TailEnd
-from interlock_server.core.log_tails import TailPart
+from interlock_server.core.logs import news, tails
+from interlock_server.core.logs.appends import AppendLog, LogBatch
+from interlock_server.core.logs.chunks import compress
+from interlock_server.core.logs.ends import TailEnd
+from interlock_server.core.logs.tails import TailPart
 from interlock_server.core.runs import DeleteRun
 from interlock_server.core.transitions import Proposal, ProposeStates
 from interlock_server.rules.states import StateDraft, StateType
@@ -90,9 +90,7 @@ class Tail:
 
     async def _follow(self, engine: Engine, run_id: str, start: int) -> None:
         query, draining = LogQuery(run_id), engine.draining
-        following = log_tails.follow(
-            engine.database, engine.log_news, query, start, draining, whole
-        )
+        following = tails.follow(engine.database, engine.log_news, query, start, draining, whole)
         try:
             async with aclosing(following):
                 async for part in following:
@@ -118,14 +116,14 @@ class Tail:
 async def ask_for_hints(one: Engine) -> None:
     """Wait until a server has heard that another one follows logs."""
     async with asyncio.timeout(PATIENCE):
-        while not one.hints.asked(log_news.TOPIC):  # noqa: ASYNC110 - nothing tells
+        while not one.hints.asked(news.TOPIC):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.005)
 
 
 async def test_lines_and_ends_are_heard_of_across_servers_without_the_clock(
     servers: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_news, "POLL", NEVER)
+    monkeypatch.setattr(news, "POLL", NEVER)
     one, other = servers
     followed, deleted = await make_runs(one, 2)
     producer = uuid7()
@@ -147,7 +145,7 @@ async def test_lines_and_ends_are_heard_of_across_servers_without_the_clock(
 async def test_a_run_that_ends_elsewhere_after_its_producers_ends_its_tails(
     servers: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_news, "POLL", NEVER)
+    monkeypatch.setattr(news, "POLL", NEVER)
     one, other = servers
     (run_id,) = await make_runs(one, 1)
     producer = uuid7()
@@ -166,7 +164,7 @@ async def test_a_run_that_ends_elsewhere_after_its_producers_ends_its_tails(
 async def test_without_hints_the_clock_tells(
     servers: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_news, "POLL", 0.05)
+    monkeypatch.setattr(news, "POLL", 0.05)
     one, other = servers
     monkeypatch.setattr(other.log_news, "_hints", NoHints())
     (run_id,) = await make_runs(one, 1)
@@ -187,13 +185,13 @@ class Looks:
             self.made.append(list(run_ids))
             return await read(database, run_ids)
 
-        monkeypatch.setattr(log_news, "list_log_statuses", noting)
+        monkeypatch.setattr(news, "list_log_statuses", noting)
 
 
 async def test_a_hint_costs_a_look_only_at_what_it_names_and_is_followed(
     servers: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_news, "POLL", NEVER)
+    monkeypatch.setattr(news, "POLL", NEVER)
     one, other = servers
     quiet, busy, strange = await make_runs(one, 3)
     tails = [Tail(other, quiet), Tail(other, busy)]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 from interlock.ids import uuid7
-from interlock_server.core.log_ends import TailEnd, drained
+from interlock_server.core.logs.ends import TailEnd, drained
 from interlock_server.storage import migrations
 from interlock_server.storage.database import Database
 from interlock_server.storage.dialects import open_database

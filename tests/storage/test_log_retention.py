@@ -2,9 +2,10 @@
 
 import pytest
 from interlock.v1 import log_pb2 as pb
-from interlock_server.core import log_retention, pruning
+from interlock_server.core import pruning
 from interlock_server.core.engine import Engine
-from interlock_server.core.log_retention import LogWalk
+from interlock_server.core.logs import retention
+from interlock_server.core.logs.retention import LogWalk
 from interlock_server.core.pruning import Ages, Pruned
 from interlock_server.storage import migrations
 from interlock_server.storage.dialects import open_database
@@ -90,7 +91,7 @@ async def test_a_large_log_goes_in_small_transactions(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More than one page of logs, too.
-    monkeypatch.setattr(log_retention, "_LOGS", 2)
+    monkeypatch.setattr(retention, "_LOGS", 2)
     rows = Rows()
     flow = rows.flow()
     large, *small = (rows.run("flow_run", ago(1), flow_id=flow) for _ in range(6))
@@ -107,7 +108,7 @@ async def test_a_large_log_goes_in_small_transactions(
 async def test_a_walk_goes_on_where_its_last_bite_ended(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_retention, "_LOGS", 3)
+    monkeypatch.setattr(retention, "_LOGS", 3)
     rows = Rows()
     flow = rows.flow()
     for size in (700, 1, 1, 1, 1):

@@ -8,7 +8,7 @@ from interlock.ids import uuid7
 from interlock_server.core import pruning
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, NotFoundError
-from interlock_server.core.log_appends import AppendLog, LogBatch
+from interlock_server.core.logs.appends import AppendLog, LogBatch
 from interlock_server.core.maintenance import Maintenance
 from interlock_server.core.pruning import Ages, DoomRun, Pruned
 from interlock_server.core.runs import CreateRuns, Creation, DeleteRun

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from interlock.ids import uuid7
 from interlock.v1 import log_pb2 as pb
-from interlock_server.core.log_ends import DRAIN_SILENCE, TailEnd, drained
+from interlock_server.core.logs.ends import DRAIN_SILENCE, TailEnd, drained
 from interlock_server.rules.states import StateType
 from interlock_server.storage.log_status_queries import LogStatus
 

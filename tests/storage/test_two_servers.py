@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 from interlock.ids import uuid7
 from interlock_server.core.engine import Engine
-from interlock_server.core.log_appends import AppendLog, LogBatch
-from interlock_server.core.log_chunks import compress
+from interlock_server.core.logs.appends import AppendLog, LogBatch
+from interlock_server.core.logs.chunks import compress
 from interlock_server.core.runs import DeleteRun
 from interlock_server.core.transitions import Proposal, ProposeStates
 from interlock_server.rules.states import StateDraft, StateType

@@ -11,8 +11,8 @@ from interlock_server.background.loop import Look, Loop, LoopReport
 from interlock_server.background.term import TermKeeper
 from interlock_server.core.engine import Engine
 from interlock_server.core.heartbeats import ReapRuns
-from interlock_server.core.log_merging import LOGS_AT_ONCE, Join, merge_logs
-from interlock_server.core.log_retention import LogWalk
+from interlock_server.core.logs.merging import LOGS_AT_ONCE, Join, merge_logs
+from interlock_server.core.logs.retention import LogWalk
 from interlock_server.core.overdue import CancelWithFlowRuns, ForgetCancelled, MoveOverdue
 from interlock_server.rules.overdue import PATIENCE, Patience, overdue_since
 from interlock_server.rules.states import Id, Micros, State, StateType

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import zstandard
 
-from interlock_server.core.log_chunks import decompress_now
+from interlock_server.core.logs.chunks import decompress_now
 from interlock_server.rules.states import Id, Micros
 from interlock_server.storage import check_queries
 from interlock_server.storage.check_queries import LogBounds, RunAndHistory

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from interlock_server.core.input_checks import InputChecks
-from interlock_server.core.log_news import LogNews
-from interlock_server.core.log_search import search_threads
+from interlock_server.core.logs.news import LogNews
+from interlock_server.core.logs.search import search_threads
 from interlock_server.core.watching import Watches
 from interlock_server.storage.database import Database
 from interlock_server.storage.facts import Facts

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TypeVar
 
-from interlock_server.core import log_retention
+from interlock_server.core.logs.retention import count_old_chunks, delete_old_logs
 from interlock_server.core.turns import take_turn
 from interlock_server.rules.states import TERMINAL, Id, Micros
 from interlock_server.storage import pruning_queries, tables
@@ -189,7 +189,7 @@ async def measure(database: Database, ages: Ages) -> Pruned:
     if ages.runs is not None:
         total += await _measure_runs(database, ages.runs)
     if ages.logs is not None:
-        chunks = await log_retention.count_old_chunks(database, ages.logs, ages.runs)
+        chunks = await count_old_chunks(database, ages.logs, ages.runs)
         total += Pruned(log_chunks=chunks)
     for expiry in _expiries():
         total += Pruned(tombstones=await pruning_queries.count_older(database, expiry))
@@ -217,7 +217,7 @@ async def prune(database: Database, pipeline: Pipeline, ages: Ages) -> AsyncIter
                 async for pruned in runs.delete(kind, ids):
                     yield pruned
     if ages.logs is not None:
-        async with aclosing(log_retention.delete_old_logs(database, pipeline, ages.logs)) as cuts:
+        async with aclosing(delete_old_logs(database, pipeline, ages.logs)) as cuts:
             async for chunks in cuts:
                 yield Pruned(log_chunks=chunks)
     for expiry in _expiries():

@@ -13,7 +13,7 @@ from interlock import log_columns
 from interlock.v1 import log_pb2 as pb
 
 from interlock_server.core.errors import InvalidArgumentError
-from interlock_server.core.log_text import BadPattern, Pattern, Substring, Text
+from interlock_server.core.logs.text import BadPattern, Pattern, Substring, Text
 from interlock_server.rpc import fields
 from interlock_server.rpc.limits import MAX_PATTERN_BYTES
 from interlock_server.storage.log_queries import RecordConditions

@@ -13,8 +13,8 @@ from interlock import log_columns
 from interlock.v1 import log_pb2 as pb
 
 from interlock_server.core.errors import InvalidArgumentError
-from interlock_server.core.log_appends import LogBatch
-from interlock_server.core.log_merging import DamagedError, Joined
+from interlock_server.core.logs.appends import LogBatch
+from interlock_server.core.logs.merging import DamagedError, Joined
 from interlock_server.rpc import fields
 from interlock_server.rpc.limits import MAX_LOG_BATCH_RECORDS, MAX_LOG_MESSAGE_BYTES
 from interlock_server.rules.states import Id, Micros

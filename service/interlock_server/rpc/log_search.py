@@ -13,9 +13,9 @@ from interlock.v1 import log_pb2 as pb
 
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import InvalidArgumentError
-from interlock_server.core.log_search import Form, Part, Search, SearchEnd, Searcher
-from interlock_server.core.log_search_chunks import Where
-from interlock_server.core.log_search_plan import Place
+from interlock_server.core.logs.search import Form, Part, Search, SearchEnd, Searcher
+from interlock_server.core.logs.search_chunks import Where
+from interlock_server.core.logs.search_plan import Place
 from interlock_server.rpc import fields, filters, log_filters
 from interlock_server.rpc.limits import MAX_FILTER_VALUES
 from interlock_server.rpc.log_filters import OpenChunk, RecordFilter

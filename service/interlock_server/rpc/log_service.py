@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from interlock.v1 import log_pb2 as pb
 
-from interlock_server.core import log_chunks, log_deletion, log_pages, log_tails
 from interlock_server.core.engine import Engine
 from interlock_server.core.errors import CallError, InvalidArgumentError
-from interlock_server.core.log_appends import AppendLog, Succession
-from interlock_server.core.log_ends import TailEnd
-from interlock_server.core.log_pages import Ordinal
+from interlock_server.core.logs.appends import AppendLog, Succession
+from interlock_server.core.logs.chunks import compress
+from interlock_server.core.logs.deletion import delete_log
+from interlock_server.core.logs.ends import TailEnd
+from interlock_server.core.logs.pages import LAST, Ordinal, read_page
+from interlock_server.core.logs.tails import PROGRESS, follow
 from interlock_server.rpc import fields, log_filters, log_records, log_search, pages, states
 from interlock_server.rpc.calls import Context, remaining
 from interlock_server.rpc.limits import LOG_WINDOW_BYTES
@@ -76,7 +78,7 @@ class LogService:
     ) -> pb.WriteLogsResponse:
         """Write records of one run in one call."""
         records = log_records.single_call(request)
-        command = AppendLog(records, await log_chunks.compress(records.packed))
+        command = AppendLog(records, await compress(records.packed))
         await self._engine.pipeline.submit(command, remaining(context))
         return pb.WriteLogsResponse()
 
@@ -88,8 +90,8 @@ class LogService:
         size = fields.page_size(request.page_size)
         wanted = log_filters.read(request.filter)
         after = pages.position(request, (int,))
-        start = int(after[0]) if after else (log_pages.LAST if request.descending else 0)
-        records, beyond = await log_pages.read_page(
+        start = int(after[0]) if after else (LAST if request.descending else 0)
+        records, beyond = await read_page(
             self._engine.database,
             LogQuery(run_id, wanted.conditions),
             Ordinal(start, size, request.descending),
@@ -106,11 +108,11 @@ class LogService:
     ) -> AsyncIterator[pb.TailLogsResponse]:
         """Stream one log until its run is drained."""
         run_id = fields.id_("run_id", request.run_id)
-        start = fields.number("from_ordinal", request.from_ordinal, log_pages.LAST)
+        start = fields.number("from_ordinal", request.from_ordinal, LAST)
         wanted = log_filters.read(request.filter)
         query = LogQuery(run_id, wanted.conditions)
         engine = self._engine
-        following = log_tails.follow(
+        following = follow(
             engine.database, engine.log_news, query, start, engine.draining, wanted.unpack
         )
         told, told_at = start, time.monotonic()
@@ -121,7 +123,7 @@ class LogService:
                     told, told_at = records[-1].ordinal + 1, time.monotonic()
                     yield pb.TailLogsResponse(records=records, next_ordinal=told)
                 # Whoever wants little is told how far it was read, so as not to begin anew.
-                due = part.found is None or time.monotonic() >= told_at + log_tails.PROGRESS
+                due = part.found is None or time.monotonic() >= told_at + PROGRESS
                 if part.end is not None or (part.next_ordinal > told and due):
                     told, told_at = part.next_ordinal, time.monotonic()
                     yield pb.TailLogsResponse(next_ordinal=told, end=_ENDS[part.end])
@@ -142,7 +144,7 @@ class LogService:
         given = request.HasField("before")
         before = fields.timestamp("before", request.before) if given else None
         answer = pb.DeleteLogsResponse()
-        cuts = log_deletion.delete_log(self._engine.pipeline, run_id, before, remaining(context))
+        cuts = delete_log(self._engine.pipeline, run_id, before, remaining(context))
         async with aclosing(cuts):
             async for cut in cuts:
                 answer.deleted += cut.records
@@ -254,7 +256,7 @@ class _Intake:
             refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             refused.set_exception(error)
             return refused
-        command = AppendLog(batch, await log_chunks.compress(batch.packed), self._succession)
+        command = AppendLog(batch, await compress(batch.packed), self._succession)
         while True:
             try:
                 done = self._succession.last = self._engine.pipeline.enqueue(command)

@@ -16,7 +16,7 @@ from interlock_server.background.loop import LoopReport
 from interlock_server.background.loops import Loops
 from interlock_server.core.checks import MAX_EXAMPLES, Contents
 from interlock_server.core.errors import InvalidArgumentError
-from interlock_server.core.log_retention import MIN_LOG_AGE
+from interlock_server.core.logs.retention import MIN_LOG_AGE
 from interlock_server.core.maintenance import Maintenance
 from interlock_server.core.pruning import Ages, Pruned
 from interlock_server.rpc import fields, log_records

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from interlock.v1 import server_pb2 as pb
 
-from interlock_server.core import log_ends
 from interlock_server.core.engine import Engine
+from interlock_server.core.logs.ends import DRAIN_SILENCE
 from interlock_server.rpc import fields, limits
 from interlock_server.rpc.calls import Context
 from interlock_server.storage.revisions import server_version
@@ -41,7 +41,7 @@ class ServerService:
                 max_log_batch_records=limits.MAX_LOG_BATCH_RECORDS,
                 max_log_message_bytes=limits.MAX_LOG_MESSAGE_BYTES,
                 log_window_bytes=limits.LOG_WINDOW_BYTES,
-                log_drain_silence=fields.to_duration(log_ends.DRAIN_SILENCE),
+                log_drain_silence=fields.to_duration(DRAIN_SILENCE),
                 max_tags=limits.MAX_TAGS,
             ),
         )

@@ -243,7 +243,7 @@ class LogProducer:
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """Consecutive records of one run's log, packed and compressed (see `core.log_chunks`)."""
+    """Consecutive records of one run's log, packed and compressed (see `core.logs.chunks`)."""
 
     run_id: Id
     first_ordinal: int

@@ -21,8 +21,8 @@ from typing import Generic, Protocol, TypeVar
 
 import zstandard
 
-from interlock_server.core.log_search_chunks import Chunks, Slice, Where
-from interlock_server.core.log_search_plan import Holdings, Place, Planner, Span
+from interlock_server.core.logs.search_chunks import Chunks, Slice, Where
+from interlock_server.core.logs.search_plan import Holdings, Place, Planner, Span
 from interlock_server.rules.states import Id
 from interlock_server.storage import log_search_queries
 from interlock_server.storage.database import Database

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 import zstandard
 
-from interlock_server.core.log_chunks import compress_now, decompress_now
+from interlock_server.core.logs.chunks import compress_now, decompress_now
 from interlock_server.rules.log_merging import REST, Merge, Piece, Plan, merge_is_due, plan
 from interlock_server.rules.states import Id, Micros
 from interlock_server.storage import log_merge_queries

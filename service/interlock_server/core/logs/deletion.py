@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from interlock_server.core.log_appends import check_owner
+from interlock_server.core.logs.appends import check_owner
 from interlock_server.core.turns import take_turn
 from interlock_server.rules.states import Id, Micros
 from interlock_server.storage.commands import CommandClass

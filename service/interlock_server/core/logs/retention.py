@@ -12,7 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from interlock_server.core.errors import NotFoundError
-from interlock_server.core.log_deletion import CutLog, delete_log
+from interlock_server.core.logs.deletion import CutLog, delete_log
 from interlock_server.core.turns import take_turn
 from interlock_server.rules.states import Id, Micros
 from interlock_server.storage import log_retention_queries

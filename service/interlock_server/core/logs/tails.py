@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from interlock_server.core import log_chunks
-from interlock_server.core.log_ends import TailEnd
-from interlock_server.core.log_news import LogNews
+from interlock_server.core.logs.chunks import unpacked
+from interlock_server.core.logs.ends import TailEnd
+from interlock_server.core.logs.news import LogNews
 from interlock_server.storage import log_queries
 from interlock_server.storage.database import Database
 from interlock_server.storage.log_queries import CHUNKS_AT_ONCE, LogQuery
@@ -80,7 +80,7 @@ async def follow(
                         seen, from_ordinal = from_ordinal, chunk.last_ordinal + 1
                         # One at a time: a reader that is slow holds no more than that in memory.
                         wanted = partial(unpack, from_ordinal=seen)
-                        yield TailPart(await log_chunks.unpacked(chunk, wanted), from_ordinal)
+                        yield TailPart(await unpacked(chunk, wanted), from_ordinal)
                 if len(chunks) < CHUNKS_AT_ONCE:
                     # What is left was not asked for, or was deleted.
                     from_ordinal = max(from_ordinal, next_ordinal)

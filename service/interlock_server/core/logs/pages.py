@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from interlock_server.core import log_chunks
 from interlock_server.core.errors import NotFoundError
+from interlock_server.core.logs import chunks as log_chunks
 from interlock_server.storage import log_queries
 from interlock_server.storage.database import Database
 from interlock_server.storage.log_queries import CHUNKS_AT_ONCE, LogQuery

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from interlock_server.core.log_search_plan import BEYOND, Place
+from interlock_server.core.logs.search_plan import BEYOND, Place
 from interlock_server.rules.states import Id
 from interlock_server.storage import log_search_queries as queries
 from interlock_server.storage.database import Database

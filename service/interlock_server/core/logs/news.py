@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from interlock_server.core.errors import CallError, NotFoundError
-from interlock_server.core.log_ends import TailEnd, drained
+from interlock_server.core.logs.ends import TailEnd, drained
 from interlock_server.rules.states import TERMINAL, Id
 from interlock_server.storage.database import Database
 from interlock_server.storage.errors import UnavailableError
