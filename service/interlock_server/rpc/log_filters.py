@@ -145,6 +145,11 @@ class RecordFilter:
     def _is_wanted(self, logger: str) -> bool:
         return any(logger == wanted or logger.startswith(f"{wanted}.") for wanted in self.loggers)
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether to look through a chunk may take seconds."""
+        return self.text is not None and self.text.is_slow
+
     def unpack(
         self, chunk: LogChunk, data: bytes, from_ordinal: int = 0
     ) -> list[tuple[int, pb.LogRecord]]:

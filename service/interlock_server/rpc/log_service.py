@@ -96,6 +96,7 @@ class LogService:
             LogQuery(run_id, wanted.conditions),
             Ordinal(start, size, request.descending),
             wanted.unpack,
+            self._engine.search_threads if wanted.is_slow else None,
         )
         fitting = log_records.parts(records, _PAGE_BYTES)
         if len(fitting) > 1:
@@ -113,7 +114,13 @@ class LogService:
         query = LogQuery(run_id, wanted.conditions)
         engine = self._engine
         following = follow(
-            engine.database, engine.log_news, query, start, engine.draining, wanted.unpack
+            engine.database,
+            engine.log_news,
+            query,
+            start,
+            engine.draining,
+            wanted.unpack,
+            engine.search_threads if wanted.is_slow else None,
         )
         told, told_at = start, time.monotonic()
         async with aclosing(following):

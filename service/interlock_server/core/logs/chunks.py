@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import ParamSpec, TypeVar
 
 import zstandard
@@ -40,9 +41,20 @@ def compress_now(packed: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(packed)
 
 
-async def unpacked(chunk: LogChunk, unpack: Callable[[LogChunk, bytes], R]) -> R:
-    """Decompress a chunk and look through its records, those of a large one off the event loop."""
-    return await _by_size(chunk.raw_bytes, lambda: unpack(chunk, decompress_now(chunk)))
+async def unpacked(
+    chunk: LogChunk, unpack: Callable[[LogChunk, bytes], R], threads: Executor | None = None
+) -> R:
+    """Decompress a chunk and look through its records, those of a large one off the event loop.
+
+    Where that may take seconds, it is done in `threads` that nothing else needs.
+    """
+
+    def work() -> R:
+        return unpack(chunk, decompress_now(chunk))
+
+    if threads is None:
+        return await _by_size(chunk.raw_bytes, work)
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
 def decompress_now(chunk: LogChunk) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -41,11 +42,15 @@ _LOOKED_THROUGH = 64 * 1024 * 1024
 
 
 async def read_page(
-    database: Database, query: LogQuery, place: Ordinal, unpack: Unpack[R]
+    database: Database,
+    query: LogQuery,
+    place: Ordinal,
+    unpack: Unpack[R],
+    threads: Executor | None = None,
 ) -> tuple[list[R], int | None]:
     """Read records from a place on, and the ordinal to go on from; None: there are no more.
 
-    Raises NotFoundError where there is no such run.
+    What may take long is done in `threads`. Raises NotFoundError where there is no such run.
     """
     records: list[R] = []
     start, unpacked, looked_through = place.start, 0, 0
@@ -54,7 +59,7 @@ async def read_page(
             database, query, start, place.descending, CHUNKS_AT_ONCE
         )
         for chunk in chunks:
-            found = await log_chunks.unpacked(chunk, unpack)
+            found = await log_chunks.unpacked(chunk, unpack, threads)
             if place.descending:
                 found.reverse()
             for ordinal, record in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -56,10 +57,12 @@ async def follow(
     from_ordinal: int,
     draining: asyncio.Event,
     unpack: Unpack[R],
+    threads: Executor | None = None,
 ) -> AsyncGenerator[TailPart[R]]:
     """Read a log from an ordinal on, then what is appended, until the run is drained.
 
-    Raises NotFoundError where there is no such run, or no longer.
+    What may take long is done in `threads`. Raises NotFoundError where there is no such run, or no
+    longer.
     """
     told, told_at = from_ordinal, time.monotonic()
     with log_news.following(query.run_id) as log:
@@ -80,7 +83,7 @@ async def follow(
                         seen, from_ordinal = from_ordinal, chunk.last_ordinal + 1
                         # One at a time: a reader that is slow holds no more than that in memory.
                         wanted = partial(unpack, from_ordinal=seen)
-                        yield TailPart(await unpacked(chunk, wanted), from_ordinal)
+                        yield TailPart(await unpacked(chunk, wanted, threads), from_ordinal)
                 if len(chunks) < CHUNKS_AT_ONCE:
                     # What is left was not asked for, or was deleted.
                     from_ordinal = max(from_ordinal, next_ordinal)

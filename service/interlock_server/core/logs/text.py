@@ -29,6 +29,10 @@ _BLOCK = 32
 class Text(Protocol):
     """What is looked for."""
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether to look through a chunk may take seconds, so that no event loop is to do it."""
+
     def may_be_in(self, packed: bytes) -> bool:
         """Tell whether a message in a chunk's bytes may match; False: surely none does."""
 
@@ -42,6 +46,8 @@ class BadPattern(ValueError):
 
 class Substring:
     """A text as it stands."""
+
+    is_slow = False
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -76,6 +82,9 @@ _LOOKS_AROUND = re.compile(r"\$|\\[bB]|(?<!\[)\^|\\\[\^")
 
 class Pattern:
     """A regular expression, or a text in capitals or small letters. Raises BadPattern."""
+
+    is_slow = True
+    """A pattern whose automaton is too large costs a hundred times as much as others."""
 
     def __init__(self, pattern: str, *, ignore_case: bool, literal: bool = False) -> None:
         options = _options()
