@@ -1,6 +1,7 @@
 """Appending to logs exactly once, and reading them page by page."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
@@ -10,10 +11,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from interlock.ids import uuid7
 from interlock.v1 import log_pb2 as pb
+from interlock_server.core.engine import Engine
+from interlock_server.rpc.log_service import LogService
 
 from tests.support.logs import append, messages_of, read_log, record_batch
 from tests.support.refusals import refused
 from tests.support.runs import make_flow_run, make_task_run
+from tests.support.servers import IN_MEMORY
 from tests.support.stubs import Stubs
 
 
@@ -271,6 +275,29 @@ def test_a_batch_that_can_not_be_taken_is_refused_and_the_stream_goes_on(stubs: 
     reasons = [(batch.number, batch.error.reason) for batch in again.refused]
     assert reasons == [(batch.number, batch.error.reason) for batch in appended.refused]
     assert messages_of(read_log(stubs, run.id)) == ["one", "two"]
+
+
+@pytest.mark.parametrize("url", [IN_MEMORY])
+async def test_who_does_not_read_what_is_refused_is_not_read_on(engine: Engine) -> None:
+    sent = 0
+
+    async def requests() -> AsyncIterator[pb.AppendLogsRequest]:
+        nonlocal sent
+        yield pb.AppendLogsRequest(producer_id=uuid7())
+        for sent in range(1, 10_001):
+            yield pb.AppendLogsRequest(number=sent, run_id="none")
+
+    # Its context is for interceptors.
+    answers = LogService(engine).AppendLogs(requests(), None)  # type: ignore[arg-type]
+    told = [await anext(answers), await anext(answers)]
+    before = -1
+    while before != sent:
+        before = sent
+        await asyncio.sleep(0)
+    assert 0 < sent < 10_000
+    told += [answer async for answer in answers]
+    refused_ones = [batch.number for answer in told for batch in answer.refused]
+    assert refused_ones == list(range(1, 10_001))
 
 
 def test_a_stream_needs_a_producer_and_may_say_nothing(stubs: Stubs) -> None:

@@ -32,6 +32,10 @@ _MESSAGE_BYTES = 512 * 1024
 _PAGE_BYTES = 8 * 1024 * 1024
 """How large a page of a log becomes, about: half of what a client may read in one message."""
 
+_BATCH_BYTES = 2048
+"""What a batch takes of the window besides its message, about: the answer that it is refused is
+much larger than the smallest message, and waits for whoever does not read."""
+
 _OVERLOAD_PAUSE = 0.02
 """Seconds between tries while the pipeline takes no more logs: a batch or two."""
 
@@ -225,7 +229,7 @@ class _Intake:
         if number == 0 or self._is_known(number):
             return
         self._taken = number
-        size = request.ByteSize()
+        size = request.ByteSize() + _BATCH_BYTES
         async with self._changed:
             await self._changed.wait_for(
                 lambda: not self._pending or self._bytes + size <= LOG_WINDOW_BYTES
