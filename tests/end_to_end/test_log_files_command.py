@@ -1,6 +1,7 @@
 """`interlock logs import` and `export`, and what of it `flow-run logs` shows."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from hashlib import sha256
@@ -68,6 +69,28 @@ def test_real_logs_come_back_as_they_are(server: ServerProcess, tmp_path: Path) 
         assert (
             sha256((tmp_path / "out").read_bytes()).digest() == sha256(file.read_bytes()).digest()
         )
+
+
+def test_an_export_replaces_no_pipe_no_device_and_no_link(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    run = client.create_flow_run(client.create_flow(uuid7()))
+    client.write_logs(run, ["one", "two"])
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    # Open for both, so that neither end waits for the other.
+    reader = os.open(pipe, os.O_RDWR)
+    try:
+        ask(server, "logs", "export", run.id, "-o", pipe)
+        assert os.read(reader, 100) == b"one\ntwo\n"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    file.write_text("old")
+    link.symlink_to(file)
+    ask(server, "logs", "export", run.id, "-o", link)
+    assert (link.is_symlink(), file.read_text()) == (True, "one\ntwo\n")
+    assert sorted(tmp_path.iterdir()) == [file, link, pipe]
 
 
 def test_what_can_not_be_imported_is_said_and_leaves_no_run_running(

@@ -78,20 +78,30 @@ def export_log(
 
 @contextmanager
 def _opened(output: Path | None) -> Iterator[BinaryIO]:
-    """Open what is written to; a file appears only when it is whole."""
+    """Open what is written to; a file appears only when it is whole.
+
+    What is there and is no plain file (a device, a pipe) is written to as it is: to put a file in
+    the place of /dev/null would harm the whole machine. Behind a link, what it names is replaced.
+    """
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(output)
+        if output.exists() and not output.is_file():
+            with output.open("wb") as file:
+                yield file
+            return
+        whole = output.resolve()
+        part = whole.with_name(f".{whole.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                yield file
+            part.replace(whole)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise click.ClickException(f"{safe(str(output))}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _json(record: LogRecord) -> bytes:
