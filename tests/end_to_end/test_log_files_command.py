@@ -113,7 +113,7 @@ def test_what_can_not_be_imported_is_said_and_leaves_no_run_running(
 def test_a_merged_log_names_task_runs_in_a_column(server: ServerProcess, client: Client) -> None:
     run = client.create_flow_run(client.create_flow(uuid7()))
     load = client.create_task_run("load", flow_run=run, name="load")
-    check = client.create_task_run("check", flow_run=run, name="check-all")
+    check = client.create_task_run("verify", flow_run=run, name="check-all")
     with LogWriter(server.target) as writer:
         for time_us, (task, message, goes_on) in enumerate(
             [("", "begins", False), (load.id, "a", False), (check.id, "b\nc", False)]
@@ -134,13 +134,22 @@ def test_a_merged_log_names_task_runs_in_a_column(server: ServerProcess, client:
         "ERROR    load      | etl long word",
     ]
     assert shown("--task-run", "load", "--tail", "2") == ["ERROR    load | etl long word"]
+    assert shown("--task-run", "verify") == shown("--task-run", "check-all")
     assert shown("--grep", "^C$", "-E", "-i") == ["INFO     check-all | etl.sub b", "    c"]
     assert len(shown("--logger", "etl.sub")) == 4
     own = ask(server, "task-run", "logs", check.id, "--json")[0]
     assert [json.loads(line)["message"] for line in own.splitlines()] == ["b\nc"]
     assert "no such log lines" in ask(server, "flow-run", "logs", run.id, "--grep", "zz")[1]
     empty = client.create_flow_run(run.flow_id)
-    assert "no log lines yet" in ask(server, "flow-run", "logs", empty.id)[1]
+    assert ask(server, "flow-run", "logs", empty.id)[1] == "The run has no log lines.\n"
+    assert ask(server, "flow-run", "logs", run.id, "--tail", "0")[1] == ""
+
+    variables = {"INTERLOCK_TARGET": server.target}
+    for words in (("flow-run", "logs"), ("logs", "export"), ("logs", "search", "a", "--run")):
+        done = interlock(*words, check.id, variables=variables)
+        assert (done.returncode, f"interlock task-run logs {check.id}" in done.stderr) == (1, True)
+    backwards = ("--since", "1h", "--until", "2h")
+    assert interlock("flow-run", "logs", run.id, *backwards, variables=variables).returncode == 2
 
     on_terminal = interlock_on_terminal("flow-run", "logs", run.id, "--server", server.target)
     colours = re.findall(r"\x1b\[(\d+)m(load|check-all) +\|", on_terminal)

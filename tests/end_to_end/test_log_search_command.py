@@ -108,6 +108,10 @@ def test_nothing_found_is_told_by_the_exit_code(fleet: Fleet) -> None:
 def test_what_makes_no_sense_is_refused(fleet: Fleet) -> None:
     assert fleet.search("x", "--run", fleet.old, "--tag", "a")[0] == 2
     assert fleet.search("")[0] == 2
+    assert fleet.search("x", "--since", "1h", "--until", "2h")[0] == 2
+    unknown = str(uuid7())
+    code, _, said = fleet.search("x", "--run", unknown)
+    assert (code, said) == (1, f"Error: There is no run {unknown}.\n")
     code, _, said = fleet.search("(a", "-E")
     assert code == 1
     assert "missing )" in said

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from interlock_server.cli.connection import connected, server_option
+from interlock_server.cli.log_lines import has_a_log
 from interlock_server.cli.log_options import WantedRecords, record_options
 from interlock_server.cli.text import safe
 
@@ -59,6 +60,7 @@ def export_log(
     write = _json if form == "jsonl" else _text_with_times() if with_times else _text
     count = 0
     with connected(target) as client:
+        has_a_log(client, run_id)
         # Before the file is touched: a run that is not there leaves no empty file.
         found = client.list_logs(run_id, wanted.filter(client, run_id), page_size=_PAGE)
         first = next(found, None)
@@ -70,8 +72,9 @@ def export_log(
                 file.write(write(record))
                 count += 1
     if not count:
-        words = "The run has no log lines yet." if wanted.anything else "No such log lines."
-        click.echo(words, err=True)
+        such = "" if wanted.anything else "such "
+        empty = "" if output is None else f" {safe(str(output))} is empty."
+        click.echo(f"The run has no {such}log lines.{empty}", err=True)
     elif output is not None:
         click.echo(f"{count:,} records are in {safe(str(output))}.", err=True)
 

@@ -70,6 +70,7 @@ def show_log(target: str, run_id: str, wanted: WantedRecords, look: Look) -> Non
             write.write(record)
         write.end()
         if not first:
+            has_a_log(client, run_id)
             _say_that_there_is_nothing(client, run_id, wanted)
 
 
@@ -101,7 +102,7 @@ def follow_log(target: str, run_id: str, wanted: WantedRecords, look: Look) -> N
     write.end()
     sys.stdout.flush()
     why = (
-        "it has ended, and what had not said all has been silent for long."
+        "it has ended, and nothing has come for a while from those who did not say they are done."
         if tail.end == TAIL_END_SILENT
         else "it has ended, and has said all."
     )
@@ -120,10 +121,30 @@ def _what_is_there(
 
 def _say_that_there_is_nothing(client: Client, run_id: str, wanted: WantedRecords) -> None:
     """Tell a person why nothing is shown. Not on stdout: that is for the lines."""
-    if not wanted.anything and next(client.list_logs(run_id, page_size=1), None) is not None:
+    if next(client.list_logs(run_id, page_size=1), None) is None:
+        click.echo("The run has no log lines.", err=True)
+    elif not wanted.anything:
         click.echo("The run has no such log lines.", err=True)
-    else:
-        click.echo("The run has no log lines yet.", err=True)
+
+
+def has_a_log(client: Client, run_id: str) -> None:
+    """Find out whether a run has a log of its own.
+
+    Raises NotFound; ClickException for a task run whose lines are in the log of its flow run.
+    """
+    from interlock import NotFound
+
+    if next(client.list_logs(run_id, page_size=1), None) is not None:
+        return
+    try:
+        flow_run_id = client.get_task_run(run_id).flow_run_id
+    except NotFound:
+        return  # It is a flow run.
+    if flow_run_id:
+        raise click.ClickException(
+            f"{safe(run_id)} is a task run: its lines are in the log of flow run {flow_run_id}. "
+            f"`interlock task-run logs {safe(run_id)}` shows them."
+        )
 
 
 class _Writer(Protocol):

@@ -69,15 +69,12 @@ class WantedRecords:
             if _is_id(wanted):
                 inside.ids.append(wanted)
             else:
-                inside.name_contains = wanted
-            ids = [
-                each.id
-                for each in client.list_task_runs(inside, page_size=1000)
-                if wanted in (each.name, each.id) or _is_id(wanted)
-            ]
+                inside.any_of.add(names=[wanted])
+                inside.any_of.add(task_keys=[wanted])
+            ids = [each.id for each in client.list_task_runs(inside, page_size=1000)]
             if not ids:
                 raise click.ClickException(
-                    f"The flow run {safe(run_id)} has no task run {safe(wanted)}. "
+                    f"The flow run {safe(run_id)} has no task or task run {safe(wanted)}. "
                     f"`interlock task-run ls --flow-run {safe(run_id)}` lists them."
                 )
             found += ids
@@ -139,8 +136,9 @@ def record_options(*, task_runs: bool = True) -> Callable[[Callable[..., Any]], 
                 "--task-run",
                 "task_runs",
                 multiple=True,
-                metavar="NAME-OR-ID",
-                help="Only lines of this task run of the flow run; repeatable.",
+                metavar="TASK",
+                help="Only lines of these task runs: a task, or the name or id of one task run; "
+                "repeatable.",
             )
         )
 
@@ -159,6 +157,8 @@ def record_options(*, task_runs: bool = True) -> Callable[[Callable[..., Any]], 
         ) -> Any:
             if pattern is None and (regex or ignore_case):
                 raise click.UsageError("-E and -i say how --grep looks: give --grep, too.")
+            if since is not None and until is not None and since >= until:
+                raise click.UsageError("--until is not later than --since: no line is between.")
             wanted = WantedRecords(
                 level, since, until, pattern, regex, ignore_case, loggers, task_runs
             )

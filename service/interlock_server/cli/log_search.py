@@ -11,7 +11,14 @@ import click
 
 from interlock_server.cli.connection import connected, following, server_option
 from interlock_server.cli.finding import add_states, tag_option
-from interlock_server.cli.log_lines import LEVELS, LogLines, be_tolerant, in_colour, log_level
+from interlock_server.cli.log_lines import (
+    LEVELS,
+    LogLines,
+    be_tolerant,
+    has_a_log,
+    in_colour,
+    log_level,
+)
 from interlock_server.cli.runs import json_option
 from interlock_server.cli.text import safe
 from interlock_server.cli.times import since as read_time
@@ -116,6 +123,8 @@ def search(
     with connected(target) as client:
         # Whether the server is there is told at once.
         client.get_server_info()
+        for run_id in run_ids:
+            has_a_log(client, run_id)
         if flow is not None and chosen is not None:
             chosen.flow_ids.append(client.get_flow(name=flow).id)
     with following(target) as client:
@@ -151,6 +160,8 @@ def _filter(
 
     if not pattern:
         raise click.BadParameter("It is empty: say what to look for.", param_hint="PATTERN")
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--until is not later than --since: no line is between.")
     text = TextPattern(ignore_case=ignore_case)
     if regex:
         text.regex = pattern
