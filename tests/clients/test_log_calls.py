@@ -25,13 +25,15 @@ def test_texts_are_lines_of_now_and_lines_say_more(server: FakeServer, client: C
     before = time.time_ns() // 1000
     client.write_logs(run_id, ["one", Line(5, 40, "app", "two", task_run_id), Line(6)])
     client.write_logs(run_id, "a text alone")
-    one, two, three, alone = server.logs[run_id]
+    client.write_logs(run_id, Line(7, 30, message="a line alone"))
+    one, two, three, alone, line_alone = server.logs[run_id]
     assert (one.message, one.level, one.logger, one.task_run_id) == ("one", 20, "", "")
     assert before <= one.time.ToMicroseconds() <= time.time_ns() // 1000
     assert (two.message, two.level, two.logger, two.task_run_id) == ("two", 40, "app", task_run_id)
     assert two.time.ToMicroseconds() == 5
     assert (three.message, three.level) == ("", 20)
     assert alone.message == "a text alone"
+    assert (line_alone.message, line_alone.level) == ("a line alone", 30)
 
 
 def test_no_lines_are_no_call(server: FakeServer, client: Client) -> None:

@@ -7,7 +7,7 @@ import time
 
 import grpc
 import pytest
-from interlock import PermissionDenied
+from interlock import PermissionDenied, v1
 from interlock.logs import Line, LogsNotDelivered, LogWriter
 
 from tests.clients.fake_server import FakeServer, status
@@ -33,6 +33,20 @@ def test_many_runs_share_a_stream_and_keep_their_order(server: FakeServer) -> No
     assert {run_id: len(ends) for run_id, ends in server.ended.items()} == {RUN: 1}
     counts = writer.statistics
     assert (counts.accepted, counts.delivered, counts.waiting) == (1000, 1000, 0)
+
+
+def test_what_is_no_run_or_no_line_is_refused_at_once_and_the_others_go_on(
+    server: FakeServer,
+) -> None:
+    with LogWriter(server.target) as writer:
+        writer.write(v1.FlowRun(id=RUN), line("a run in place of its id"))
+        with pytest.raises(TypeError, match="neither an id"):
+            writer.write(None, line("nowhere"))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="write a Line"):
+            writer.write(RUN, "a text")  # type: ignore[arg-type]
+        writer.end_run(v1.FlowRun(id=RUN))
+    assert server.lines(RUN) == ["a run in place of its id"]
+    assert len(server.ended[RUN]) == 1
 
 
 def test_a_full_queue_makes_those_who_write_wait(server: FakeServer) -> None:

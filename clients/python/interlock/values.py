@@ -134,8 +134,11 @@ def proposal(
 
 
 def id_of(thing: Flow | Deployment | FlowRun | TaskRun | str) -> str:
-    """Answer the id of a thing that is given itself, or by its id."""
-    return thing if isinstance(thing, str) else thing.id
+    """Answer the id of a thing that is given itself, or by its id. Raises TypeError for another."""
+    id_ = thing if isinstance(thing, str) else getattr(thing, "id", None)
+    if not isinstance(id_, str):
+        raise TypeError(f"{thing!r} is neither an id nor something that has one")
+    return id_
 
 
 def tags(words: Iterable[str]) -> list[str]:

@@ -27,7 +27,9 @@ from interlock.values import id_of
 class Logs(Part):
     """Logs: read page by page, followed, or searched; written a few lines at a time."""
 
-    def write_logs(self, run: FlowRun | TaskRun | str, lines: Iterable[Line | str] | str) -> None:
+    def write_logs(
+        self, run: FlowRun | TaskRun | str, lines: Iterable[Line | str] | Line | str
+    ) -> None:
         """Write some lines to the log of a flow run, or of a task run that is part of none.
 
         They are durable when it returns. For those who have a few lines now and then;
@@ -35,14 +37,14 @@ class Logs(Part):
 
         Args:
             run: the run, or its id.
-            lines: what to write, in this order: a text is a line of level INFO that was made now; a
-                `log_columns.Line` says more. Many are written in several calls: where a later one
-                fails, the first lines are there.
+            lines: what to write, in this order, or one line: a text is a line of level INFO that
+                was made now; a `log_columns.Line` says more. Many are written in several calls:
+                where a later one fails, the first lines are there.
 
         Raises NotFound; InvalidArgument, also for a task run that is part of a flow run: its lines
         go to the log of that.
         """
-        complete = log_calls.lines_of([lines] if isinstance(lines, str) else lines)
+        complete = log_calls.lines_of([lines] if isinstance(lines, str | Line) else lines)
         limits = log_calls.LEAST_LIMITS
         if not log_calls.fits(complete, limits):
             limits = self._calls.limits()

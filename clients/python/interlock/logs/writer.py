@@ -21,6 +21,9 @@ from interlock.logs.shipper import (
     OnRefused,
     Shipper,
 )
+from interlock.v1.flow_run_pb2 import FlowRun
+from interlock.v1.task_run_pb2 import TaskRun
+from interlock.values import id_of
 
 
 class LogWriter:
@@ -88,11 +91,11 @@ class LogWriter:
             # The block's own failure is what is to be seen; what is left is said on stderr.
             self._shipper.close()
 
-    def write(self, run_id: str, line: Line, timeout: float | None = None) -> None:
+    def write(self, run: FlowRun | TaskRun | str, line: Line, timeout: float | None = None) -> None:
         """Write a record into a run's log, and wait for room where there is none.
 
         Args:
-            run_id: the run whose log it is: a flow run, or a task run that is part of none.
+            run: whose log it is: a flow run, or a task run that is part of none; or its id.
             line: the record.
             timeout: how many seconds to wait for room; None: as long as it takes.
 
@@ -100,18 +103,21 @@ class LogWriter:
             TimeoutError: there was no room in time; the record was not taken.
             InterlockError: the service can not be written to, and that will not pass by itself; the
                 record was not taken.
+            TypeError: the run is none, or the line is not a `Line`.
             ValueError: the writer is closed.
         """
-        if not self._shipper.put(run_id, fit(line), timeout):
+        if isinstance(line, str):
+            raise TypeError("A text is not enough: write a Line, which has a time and a level")
+        if not self._shipper.put(id_of(run), fit(line), timeout):
             why = self._shipper.trouble or "it takes records too slowly"
             raise TimeoutError(f"{self._shipper.target} took no log record in {timeout} s: {why}")
 
-    def end_run(self, run_id: str) -> None:
+    def end_run(self, run: FlowRun | TaskRun | str) -> None:
         """Tell the service that nothing more comes for a run's log, if anything was written to it.
 
         Whoever follows that log then need not wait for the silence.
         """
-        self._shipper.end_run(run_id)
+        self._shipper.end_run(id_of(run))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was written before is durable, or refused.
