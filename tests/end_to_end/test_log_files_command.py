@@ -1,5 +1,6 @@
 """`interlock logs import` and `export`, and what of it `flow-run logs` shows."""
 
+import gzip
 import json
 import os
 import re
@@ -104,6 +105,11 @@ def test_what_can_not_be_imported_is_said_and_leaves_no_run_running(
     assert "Line 2 is no log record" in done.stderr
     run = next(client.list_flow_runs())
     assert run.state.name == "Failed"
+    assert f"What is before it is in the log of {run.id}." in done.stderr
+    compressed = tmp_path / "old.log.gz"
+    compressed.write_bytes(gzip.compress(b"a line\n"))
+    done = interlock("logs", "import", compressed, "--flow", "compressed", variables=variables)
+    assert (done.returncode, "zcat" in done.stderr) == (1, True)
     unknown = uuid7()
     done = interlock("logs", "import", file, "--run", unknown, variables=variables)
     assert (done.returncode, done.stdout) == (1, "")

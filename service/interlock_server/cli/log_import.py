@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _LOGGER = "import"
 """The logger of records whose file names none."""
 
+_GZIP = "\x1f\ufffd\x08"
+"""What every file of gzip begins with, read as UTF-8; no line of a log does."""
+
 _TERMINAL_INTERVAL, _PLAIN_INTERVAL = 0.2, 5.0
 """Seconds between two lines of progress on a terminal, and elsewhere."""
 
@@ -93,7 +96,7 @@ def import_log(
                     writer.end_run(run_id)
         except LogFileError as error:
             _give_up(target, made, str(error))
-            kept = f" The {count:,} records before it are in the log." if count else ""
+            kept = f" What is before it is in the log of {run_id}." if count else ""
             raise click.ClickException(f"{safe(str(error))}{kept}") from None
         except KeyboardInterrupt:
             _give_up(target, made, "The import was interrupted.")
@@ -138,6 +141,7 @@ def _lines(
 
     from interlock_server.cli.line_recognition import recognizer
     from interlock_server.cli.log_files import (
+        LogFileError,
         from_json_line,
         looks_like_json_lines,
         pieces,
@@ -149,6 +153,8 @@ def _lines(
     first = next(given, None)
     if first is None:
         return
+    if form == "auto" and first[0].startswith(_GZIP):
+        raise LogFileError("The file is compressed: zcat FILE | interlock logs import - ...")
     given = chain([first], given)
     if form == "jsonl" or (form == "auto" and looks_like_json_lines(first[0])):
         for number, text in enumerate(whole_lines(given), 1):
