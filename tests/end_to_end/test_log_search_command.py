@@ -1,14 +1,17 @@
 """Finding lines in the logs of many runs from the terminal."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from interlock import Client
 from interlock.ids import uuid7
 from interlock.log_columns import Line
 
-from tests.end_to_end.commands import interlock, interlock_on_terminal
+from tests.end_to_end.commands import TIMEOUT, environment, interlock, interlock_on_terminal
 from tests.support.servers import ServerProcess
 
 MICROS = 1_750_000_000_000_000
@@ -115,6 +118,23 @@ def test_what_makes_no_sense_is_refused(fleet: Fleet) -> None:
     code, _, said = fleet.search("(a", "-E")
     assert code == 1
     assert "missing )" in said
+
+
+def test_a_disk_that_is_full_is_said_in_one_line(fleet: Fleet) -> None:
+    command = Path(sys.executable).with_name("interlock")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [command, "logs", "search", "line", "--server", fleet.target],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: Not all could be written: No space")
+    assert "Traceback" not in done.stderr
 
 
 def test_hits_are_highlighted_on_a_terminal_unless_colours_are_off(

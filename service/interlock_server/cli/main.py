@@ -37,10 +37,13 @@ class _Interlock(LazyGroup):
                 raise
             _end_interrupted(ctx)
         except OSError as error:
-            if error.errno != errno.EPIPE:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
                 raise
-            # Whoever read has enough (`| head`). What is still buffered goes nowhere.
+            # What is still buffered goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno == errno.ENOSPC:
+                raise click.ClickException(f"Not all could be written: {error.strerror}.") from None
+            # Whoever read has enough (`| head`).
             ctx.exit(_BROKEN_PIPE)
 
 
@@ -63,7 +66,7 @@ def _end_interrupted(ctx: click.Context) -> NoReturn:
             "interlock_server.cli.flow_runs:flow_run", "Look at flow runs, and steer them."
         ),
         "task-run": Listed("interlock_server.cli.task_runs:task_run", "Look at task runs."),
-        "logs": Listed("interlock_server.cli.logs:logs", "Keep the logs of runs in order."),
+        "logs": Listed("interlock_server.cli.logs:logs", "Search, export, import, delete logs."),
         "replay": Listed(
             "interlock_server.cli.replay:replay", "Play a recorded run against a server."
         ),
