@@ -24,7 +24,7 @@ from interlock_server.rules.log_merging import FAN_OUT, LARGE_RECORDS, REST
 from interlock_server.storage import log_merge_queries, migrations, tables
 from interlock_server.storage.dialects import open_database
 from interlock_server.storage.records import RunKind
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from tests.support.logs import append, messages_of, read_log, record_batch
 from tests.support.operators import maintenance_of
@@ -259,6 +259,18 @@ async def test_large_chunks_stay_and_what_is_before_them_is_sealed(log: Log) -> 
         select(tables.log_head.c.sealed_ordinal, tables.log_head.c.small_chunks)
     )
     assert [tuple(row) for row in sealed] == [(last + 1, 0)]
+
+
+async def test_what_an_earlier_release_has_left_is_merged_when_more_comes(log: Log) -> None:
+    await log.write(1, 1, 1)
+    # As the migration leaves a log: its chunks are not counted, and it is not to be looked at.
+    await log.rows(update(tables.log_head).values(small_chunks=0))
+    await log.rows(delete(tables.log_merge))
+    await log.write(LARGE_RECORDS, 1)
+    assert len(await log.due()) == 1
+    await log.merge()
+    last = LARGE_RECORDS + 3
+    assert await log.chunks() == [(0, 2, 1), (3, last - 1, 0), (last, last, 0)]
 
 
 # --- what comes between ---------------------------------------------------------------------------

@@ -117,7 +117,8 @@ class AppendLog:
             batch.task_run_ids,
             stored=now,
         )
-        small_before = head.small_chunks
+        # What is there and not sealed is small: an earlier release did not count it.
+        small_before = head.small_chunks or int(head.sealed_ordinal < first)
         small = small_before + (not is_large(chunk.raw_bytes, batch.count))
         next_ordinal = first + batch.count
         head = replace(head, next_ordinal=next_ordinal, appended=now, small_chunks=small)
