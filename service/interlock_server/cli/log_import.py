@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,6 +18,7 @@ from interlock_server.cli.text import safe
 if TYPE_CHECKING:
     from interlock import Client
     from interlock.log_columns import Line
+    from interlock.logs import LogWriter
 
     from interlock_server.cli.log_files import TextCounts
 
@@ -29,6 +30,9 @@ _GZIP = "\x1f\ufffd\x08"
 
 _TERMINAL_INTERVAL, _PLAIN_INTERVAL = 0.2, 5.0
 """Seconds between two lines of progress on a terminal, and elsewhere."""
+
+_PATIENCE = 5.0
+"""Seconds for which nothing goes on before that is said."""
 
 
 @click.command("import", short_help="Read a log file into a run's log.")
@@ -89,11 +93,13 @@ def import_log(
                 target, on_refused=lambda batch, records: refused.append(records)
             ) as writer:
                 for line in lines:
-                    writer.write(run_id, tasks.known(line))
+                    _write(writer, run_id, tasks.known(line), progress)
                     count += 1
                     progress.tell(count)
                 if count:
                     writer.end_run(run_id)
+                while not writer.flush(_PATIENCE):
+                    progress.wait(writer)
         except LogFileError as error:
             _give_up(target, made, str(error))
             kept = f" What is before it is in the log of {run_id}." if count else ""
@@ -102,6 +108,8 @@ def import_log(
             _give_up(target, made, "The import was interrupted.")
             raise
         except InterlockError as error:
+            with suppress(InterlockError):
+                _give_up(target, made, str(error))
             raise failure(error, target) from None
         finally:
             progress.end()
@@ -113,6 +121,15 @@ def import_log(
     click.echo(run_id)
     if refused:
         raise click.ClickException(f"{sum(refused):,} records were refused; see above.")
+
+
+def _write(writer: LogWriter, run_id: str, line: Line, progress: _Progress) -> None:
+    """Write a record, however long it takes, and say so where it takes long."""
+    while True:
+        try:
+            return writer.write(run_id, line, timeout=_PATIENCE)
+        except TimeoutError:
+            progress.wait(writer)
 
 
 def _give_up(target: str, made: str, why: str) -> None:
@@ -226,6 +243,13 @@ class _Progress:
         self._told, self._told_at = True, time.monotonic()
         end = "" if self._terminal else "\n"
         sys.stderr.write(f"{chr(13) if self._terminal else ''}{count:,} records{end}")
+        sys.stderr.flush()
+
+    def wait(self, writer: LogWriter) -> None:
+        """Hear that nothing has gone on for some seconds."""
+        self.end()
+        delivered = writer.statistics.delivered
+        sys.stderr.write(f"{delivered:,} records are in the log; waiting for the server ...\n")
         sys.stderr.flush()
 
     def end(self) -> None:

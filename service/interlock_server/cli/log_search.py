@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from interlock.v1.flow_run_pb2 import FlowRunFilter
     from interlock.v1.log_pb2 import FoundLogRecord, LogFilter
 
-_NOTHING_FOUND = 1
+_NOTHING_FOUND = 3
 
 _TIMES = "so long ago (90s, 10m, 1h30m, 2d) or an ISO 8601 time."
 _CONTEXT = click.IntRange(0, 100)
@@ -108,8 +108,8 @@ def search(
 
     Each run's name is a heading. With context, `--` stands between lines that are apart.
 
-    Exit codes: 0, something was found; 1, nothing was, or it could not be done; 2, the command
-    makes no sense.
+    Exit codes: 0, something was found; 1, it could not be done; 2, the command makes no sense; 3,
+    nothing was found.
     """
     from interlock.v1.flow_run_pb2 import FlowRunFilter
 
