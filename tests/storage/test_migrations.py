@@ -426,6 +426,19 @@ async def test_names_and_tags_of_what_was_there_before_are_found(database: Datab
     assert await ask(database, "SELECT count(*) FROM flow_run_tag") == [(0,)]
 
 
+async def test_a_log_that_was_cut_begins_where_it_did_after_a_downgrade(database: Database) -> None:
+    await Migrator(database).upgrade()
+    rows = Rows()
+    run_ids = [rows.run("flow_run", 0, flow_id=rows.flow()) for _ in range(2)]
+    for run_id in run_ids:
+        rows.add("log_head", run_id=run_id, first_ordinal=5, next_ordinal=5)
+    await rows.put(database)
+    await Migrator(database).downgrade("0005")
+    await Migrator(database).upgrade()
+
+    assert await ask(database, "SELECT first_ordinal FROM log_head") == [(5,), (5,)]
+
+
 # --- databases of others, stamp and reset ---------------------------------------------------------
 
 
