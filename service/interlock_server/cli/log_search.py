@@ -140,6 +140,12 @@ def search(
         for each in found:
             write(each)
     sys.stdout.flush()
+    if found.damaged_parts:
+        click.echo(
+            f"{found.damaged_parts:,} parts of logs are damaged, and were passed over: see "
+            "`interlock server database check`.",
+            err=True,
+        )
     click.echo(_summary(found, limit), err=True)
     if not found.matches:
         raise SystemExit(_NOTHING_FOUND)

@@ -6,7 +6,7 @@ from enum import Enum
 
 from interlock_server.rules.states import Id
 from interlock_server.storage.commands import CallerError
-from interlock_server.storage.records import RunKind
+from interlock_server.storage.records import LogChunk, RunKind
 
 
 class Code(Enum):
@@ -18,6 +18,7 @@ class Code(Enum):
     FAILED_PRECONDITION = 9
     ABORTED = 10
     OUT_OF_RANGE = 11
+    DATA_LOSS = 15
 
 
 class CallError(CallerError):
@@ -68,6 +69,20 @@ class NotFoundError(CallError):
         super().__init__(message, field=field, reason=reason or f"{kind.upper()}_NOT_FOUND")
         self.kind = kind
         self.name = name
+
+
+class DamagedLogError(CallError):
+    """A chunk of a log that can not be read any more."""
+
+    code = Code.DATA_LOSS
+    reason = "LOG_DAMAGED"
+
+    def __init__(self, chunk: LogChunk) -> None:
+        super().__init__(
+            f"The records {chunk.first_ordinal} to {chunk.last_ordinal} of the log of run "
+            f"{chunk.run_id} are damaged in the database. Its operator can look for more: "
+            "interlock server database check."
+        )
 
 
 class IdReusedError(CallError):

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from interlock import log_columns
 from interlock.v1 import log_pb2 as pb
 
-from interlock_server.core.errors import InvalidArgumentError
+from interlock_server.core.errors import DamagedLogError, InvalidArgumentError
 from interlock_server.core.logs.text import BadPattern, Pattern, Substring, Text
 from interlock_server.rpc import fields
 from interlock_server.rpc.limits import MAX_PATTERN_BYTES
@@ -24,16 +24,14 @@ _FEW = 4
 
 
 class OpenChunk:
-    """A chunk's records, still as columns. Raises RuntimeError where it is damaged."""
+    """A chunk's records, still as columns. Raises DamagedLogError."""
 
     def __init__(self, chunk: LogChunk, data: bytes) -> None:
         try:
             columns = pb.LogColumns.FromString(data)
             log_columns.validate(columns)
         except (DecodeError, log_columns.MalformedColumns) as error:
-            raise RuntimeError(
-                f"The log chunk {chunk.first_ordinal} of run {chunk.run_id} is damaged"
-            ) from error
+            raise DamagedLogError(chunk) from error
         self._first_ordinal = chunk.first_ordinal
         self.messages = list(columns.messages)
         self._base = columns.base_time.seconds * 1_000_000 + columns.base_time.nanos // 1000

@@ -117,6 +117,7 @@ def _answer(part: Part[pb.FoundLogRecord], tokens: SearchTokens) -> pb.SearchLog
         records=part.records,
         scanned=part.scanned,
         matches=part.matches,
+        damaged_parts=part.damaged,
         resume_token="" if all_searched else tokens.write(part.place),
         end=_ENDS[part.end] if part.end else pb.SEARCH_END_UNSPECIFIED,
     )

@@ -27,7 +27,7 @@ class AsyncLogSearch:
     def __init__(self, calls: Calls, request: SearchLogsRequest) -> None:
         self._calls = calls
         self._request = request
-        self._matches_before = self._scanned_before = 0
+        self._matches_before = self._scanned_before = self._damaged_before = 0
         self.resume_token: str = request.resume_token
         """Where to go on, here or in another process: behind the last message of which all
         records were handed out; empty: all was searched."""
@@ -35,6 +35,8 @@ class AsyncLogSearch:
         """How many records were looked at."""
         self.matches = 0
         """How many of them match."""
+        self.damaged_parts = 0
+        """How many parts of logs were passed over, since they are damaged in the database."""
         self.end: SearchEnd.ValueType = SEARCH_END_UNSPECIFIED
         """Why the search has ended; SEARCH_END_UNSPECIFIED: it has not."""
 
@@ -51,6 +53,7 @@ class AsyncLogSearch:
                 self.resume_token = message.resume_token
                 self.scanned = self._scanned_before + message.scanned
                 self.matches = self._matches_before + message.matches
+                self.damaged_parts = self._damaged_before + message.damaged_parts
                 if message.end and message.end != SEARCH_END_SERVER_DRAINING:
                     self.end = message.end
                     return
@@ -61,6 +64,7 @@ class AsyncLogSearch:
         request.resume_token = self.resume_token
         # Each stream counts from 0 on. One that broke just before its end is asked for one more.
         self._matches_before, self._scanned_before = self.matches, self.scanned
+        self._damaged_before = self.damaged_parts
         request.max_matches = max(1, (request.max_matches or _MATCHES) - self.matches)
         request.max_scanned = max(1, (request.max_scanned or _SCANNED) - self.scanned)
         return transport.search(self._calls.stubs, request)

@@ -643,6 +643,7 @@ class SearchLogsResponse(google.protobuf.message.Message):
     MATCHES_FIELD_NUMBER: builtins.int
     RESUME_TOKEN_FIELD_NUMBER: builtins.int
     END_FIELD_NUMBER: builtins.int
+    DAMAGED_PARTS_FIELD_NUMBER: builtins.int
     scanned: builtins.int
     """How many records were looked at so far, in this call."""
     matches: builtins.int
@@ -651,6 +652,8 @@ class SearchLogsResponse(google.protobuf.message.Message):
     """Where to go on behind what was sent so far; empty when all was searched."""
     end: Global___SearchEnd.ValueType
     """Set in the last message only."""
+    damaged_parts: builtins.int
+    """How many parts of logs were passed over, since they are damaged in the database."""
     @property
     def records(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___FoundLogRecord]:
         """The records found, in the order of the search; each once, also where it is near two matches."""
@@ -663,8 +666,9 @@ class SearchLogsResponse(google.protobuf.message.Message):
         matches: builtins.int = ...,
         resume_token: builtins.str = ...,
         end: Global___SearchEnd.ValueType = ...,
+        damaged_parts: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["end", b"end", "matches", b"matches", "records", b"records", "resume_token", b"resume_token", "scanned", b"scanned"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["damaged_parts", b"damaged_parts", "end", b"end", "matches", b"matches", "records", b"records", "resume_token", b"resume_token", "scanned", b"scanned"]) -> None: ...
 
 Global___SearchLogsResponse: typing_extensions.TypeAlias = SearchLogsResponse
 

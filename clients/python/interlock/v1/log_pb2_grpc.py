@@ -117,7 +117,8 @@ class LogServiceServicer(object):
     def ListLogs(self, request, context):
         """Lists the records of one log, a page at a time.
 
-        Errors: NOT_FOUND `RUN_NOT_FOUND`.
+        Errors: NOT_FOUND `RUN_NOT_FOUND`; DATA_LOSS `LOG_DAMAGED` where a part of it can not be read
+        from the database any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -216,7 +216,8 @@ class LogServiceStub(typing.Generic[_LogServiceAppendLogsType, _LogServiceWriteL
     ListLogs: _LogServiceListLogsType
     """Lists the records of one log, a page at a time.
 
-    Errors: NOT_FOUND `RUN_NOT_FOUND`.
+    Errors: NOT_FOUND `RUN_NOT_FOUND`; DATA_LOSS `LOG_DAMAGED` where a part of it can not be read
+    from the database any more.
     """
 
     TailLogs: _LogServiceTailLogsType
@@ -327,7 +328,8 @@ class LogServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[interlock.v1.log_pb2.ListLogsResponse, collections.abc.Awaitable[interlock.v1.log_pb2.ListLogsResponse]]:
         """Lists the records of one log, a page at a time.
 
-        Errors: NOT_FOUND `RUN_NOT_FOUND`.
+        Errors: NOT_FOUND `RUN_NOT_FOUND`; DATA_LOSS `LOG_DAMAGED` where a part of it can not be read
+        from the database any more.
         """
 
     @abc.abstractmethod

@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 
 import zstandard
 
+from interlock_server.core.errors import DamagedLogError
 from interlock_server.storage.records import LogChunk
 
 P = ParamSpec("P")
@@ -46,11 +47,12 @@ async def unpacked(
 ) -> R:
     """Decompress a chunk and look through its records, those of a large one off the event loop.
 
-    Where that may take seconds, it is done in `threads` that nothing else needs.
+    Where that may take seconds, it is done in `threads` that nothing else needs. Raises
+    DamagedLogError.
     """
 
     def work() -> R:
-        return unpack(chunk, decompress_now(chunk))
+        return unpacked_now(chunk, unpack)
 
     if threads is None:
         return await _by_size(chunk.raw_bytes, work)
@@ -63,3 +65,12 @@ def decompress_now(chunk: LogChunk) -> bytes:
     if (size := zstandard.frame_content_size(chunk.data)) not in (chunk.raw_bytes, -1):
         raise zstandard.ZstdError(f"its frame is of {size} bytes, not {chunk.raw_bytes}")
     return zstandard.ZstdDecompressor().decompress(chunk.data, max_output_size=chunk.raw_bytes)
+
+
+def unpacked_now(chunk: LogChunk, unpack: Callable[[LogChunk, bytes], R]) -> R:
+    """Decompress a chunk and look through its records on this thread. Raises DamagedLogError."""
+    try:
+        data = decompress_now(chunk)
+    except zstandard.ZstdError as error:
+        raise DamagedLogError(chunk) from error
+    return unpack(chunk, data)

@@ -1,6 +1,6 @@
 """Searching the logs of many runs.
 
-`log_search_chunks` tells which chunks are read, and `log_search_plan` what of them is sent. What
+`search_chunks` tells which chunks are read, and `search_plan` what of them is sent. What
 costs processor time is done in threads of their own: few, so that searches leave the other cores
 and the threads that reads need alone; and piece by piece, each of some milliseconds, so that
 searches take turns there. A search has one piece in the works at a time, and goes on when what was
@@ -14,13 +14,13 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
-import zstandard
-
+from interlock_server.core.errors import DamagedLogError
+from interlock_server.core.logs.chunks import unpacked_now
 from interlock_server.core.logs.search_chunks import Chunks, Slice, Where
 from interlock_server.core.logs.search_plan import Holdings, Place, Planner, Span
 from interlock_server.rules.states import Id
@@ -77,6 +77,8 @@ class Part(Generic[R]):
     """Behind the records."""
     scanned: int
     matches: int
+    damaged: int = 0
+    """How many chunks were passed over, since they can not be read."""
     end: SearchEnd | None = None
 
 
@@ -117,6 +119,8 @@ class Searcher(Generic[R]):
     draining: asyncio.Event
     search: Search
     form: Form[R]
+    damaged: set[tuple[Id, int]] = field(default_factory=set)
+    """The chunks that were passed over, by run and first ordinal."""
 
     async def parts(self, start: Place) -> AsyncGenerator[Part[R]]:
         """Search from a place on. The last part, and no other, tells why the search has ended."""
@@ -129,7 +133,14 @@ class Searcher(Generic[R]):
         async with aclosing(chunks.slices()) as slices:
             async for slice_ in slices:
                 if self.draining.is_set():
-                    yield Part([], planner.place, scanned, matches, SearchEnd.SERVER_DRAINING)
+                    yield Part(
+                        [],
+                        planner.place,
+                        scanned,
+                        matches,
+                        len(self.damaged),
+                        SearchEnd.SERVER_DRAINING,
+                    )
                     return
                 async for part in self._through(slice_, planner, chunks, scanned, matches):
                     scanned, matches = part.scanned, part.matches
@@ -141,9 +152,19 @@ class Searcher(Generic[R]):
                 elif scanned >= search.max_scanned:
                     end = SearchEnd.ENOUGH_SCANNED
                 if end is not None:
-                    yield Part([], planner.place, scanned, matches, end)
+                    yield self._part([], planner.place, scanned, matches, end)
                     return
-        yield Part([], planner.place, scanned, matches, SearchEnd.ALL_SEARCHED)
+        yield self._part([], planner.place, scanned, matches, SearchEnd.ALL_SEARCHED)
+
+    def _part(
+        self,
+        records: list[R],
+        place: Place,
+        scanned: int,
+        matches: int,
+        end: SearchEnd | None = None,
+    ) -> Part[R]:
+        return Part(records, place, scanned, matches, len(self.damaged), end)
 
     async def _through(
         self, slice_: Slice, planner: Planner, chunks: Chunks, scanned: int, matches: int
@@ -172,8 +193,8 @@ class Searcher(Generic[R]):
             made = await self._in_thread(self._made, spans, holdings)
             for records, place, found in made:
                 matches += found
-                yield Part(records, place, scanned, matches)
-        yield Part([], planner.place, scanned, matches)
+                yield self._part(records, place, scanned, matches)
+        yield self._part([], planner.place, scanned, matches)
 
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         loop = asyncio.get_running_loop()
@@ -194,12 +215,19 @@ class Searcher(Generic[R]):
         self, chunks: Sequence[LogChunk], planner: Planner, ends: dict[Id, int]
     ) -> tuple[list[_Chunk[R]], int]:
         """Find the matches; also answer how many records were looked at."""
-        opened = self._opened(chunks)
+        opened = []
         looked_at = 0
-        for chunk in opened:
+        for chunk in chunks:
             place = planner.place
             begin = place.search_from if place.run_id == chunk.run_id else 0
-            hits = chunk.opened.hits(begin)
+            hits: Sequence[int] = ()
+            try:
+                records = unpacked_now(chunk, self.form.open)
+                hits = records.hits(begin)
+            except DamagedLogError:
+                self.damaged.add((chunk.run_id, chunk.first_ordinal))
+            else:
+                opened.append(_held(chunk, records))
             looked_at += max(0, chunk.last_ordinal + 1 - max(begin, chunk.first_ordinal))
             planner.chunk(chunk.run_id, chunk.last_ordinal, hits, ends)
             if planner.enough:
@@ -207,19 +235,11 @@ class Searcher(Generic[R]):
         return opened, looked_at
 
     def _opened(self, chunks: Sequence[LogChunk]) -> list[_Chunk[R]]:
-        # One for all of them: it belongs to this thread as long as this takes.
-        decompressor = zstandard.ZstdDecompressor()
-        return [
-            _Chunk(
-                chunk.run_id,
-                chunk.first_ordinal,
-                chunk.last_ordinal,
-                self.form.open(
-                    chunk, decompressor.decompress(chunk.data, max_output_size=chunk.raw_bytes)
-                ),
-            )
-            for chunk in chunks
-        ]
+        opened = []
+        for chunk in chunks:
+            with suppress(DamagedLogError):
+                opened.append(_held(chunk, unpacked_now(chunk, self.form.open)))
+        return opened
 
     def _made(
         self, spans: Sequence[Span], holdings: Holdings[_Chunk[R]]
@@ -243,3 +263,7 @@ class Searcher(Generic[R]):
         if records:
             parts.append((records, spans[-1].place_behind(spans[-1].last), matches))
         return parts
+
+
+def _held(chunk: LogChunk, opened: Opened[R]) -> _Chunk[R]:
+    return _Chunk(chunk.run_id, chunk.first_ordinal, chunk.last_ordinal, opened)
