@@ -588,3 +588,20 @@ def test_a_floor_never_goes_down(release: Release) -> None:
     release.add("0003", "pass", floor="0.2.0")
     with pytest.raises(ValueError, match=r"0003 says compatible_from 0\.2\.0"):
         revisions.history()
+
+
+async def test_rehearsals_at_once_and_beside_an_upgrade_do_not_mix(url: str) -> None:
+    database = open_database(url)
+    await database.check()
+
+    async def rehearsed() -> list[Event]:
+        told: list[Event] = []
+        await Migrator(database, told.append).rehearse_upgrade()
+        return told
+
+    alone = await rehearsed()
+    at_once = await asyncio.gather(rehearsed(), rehearsed(), rehearsed())
+    assert list(at_once) == [alone] * 3
+    await asyncio.gather(rehearsed(), Migrator(database).upgrade(), rehearsed())
+    assert await migrations.current_revision(database) == revisions.history().head
+    await database.close()

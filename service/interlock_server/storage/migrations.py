@@ -7,11 +7,13 @@ the new revision included, so that a step that fails, or whose process dies, lea
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from alembic import command
 from sqlalchemy import Connection, MetaData, event
@@ -222,8 +224,20 @@ def plan(known: History, current: str, target: str) -> list[Step]:
     return steps
 
 
+_steps: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+def _one_step_at_a_time() -> asyncio.Lock:
+    """Answer what is held while a step is taken, rehearsals included.
+
+    Alembic keeps what it works on in globals: of two steps that take turns at each `await`, one
+    would go on with the connection of the other.
+    """
+    return _steps.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+
 def run_step(step: Step, connection: Connection, **attributes: Any) -> None:
-    """Take a step on a connection, in a transaction of its own."""
+    """Take a step on a connection, in a transaction of its own. See `_one_step_at_a_time`."""
     config = alembic_config(connection=connection, **attributes)
     if step.up:
         command.upgrade(config, step.target)
@@ -356,9 +370,10 @@ class Migrator:
 
         kept: list[str] = []
         try:
-            await session.run(
-                lambda connection: run_step(step, connection, kept=kept, rows_done=rows_done)
-            )
+            async with _one_step_at_a_time():
+                await session.run(
+                    lambda connection: run_step(step, connection, kept=kept, rows_done=rows_done)
+                )
         except Exception as error:
             _pass_if_away(error)
             # A revision is code of ours, or a constraint that the rows do not meet: whatever it
@@ -470,9 +485,10 @@ def _drop(connection: Connection, names: frozenset[str]) -> None:
 async def build(scratch: Scratch, known: History, revision: str) -> None:
     """Bring an empty database to a revision. The history is its copy of the real schema."""
     for step in plan(known, "", revision):
-        await scratch.run(
-            lambda connection, step=step: run_step(step, connection, rehearsal=True)  # type: ignore[misc]
-        )
+        async with _one_step_at_a_time():
+            await scratch.run(
+                lambda connection, step=step: run_step(step, connection, rehearsal=True)  # type: ignore[misc]
+            )
 
 
 async def _record(scratch: Scratch, step: Step) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
@@ -500,7 +516,8 @@ async def _record(scratch: Scratch, step: Step) -> tuple[tuple[str, ...], list[t
             event.remove(connection, "before_cursor_execute", note)
         return before - version_tables.NAMES
 
-    there_before = await scratch.run(run)
+    async with _one_step_at_a_time():
+        there_before = await scratch.run(run)
     return tuple(statements), sorted({lock for lock in locks if lock[0] in there_before})
 
 
