@@ -14,8 +14,9 @@ from interlock_server.storage import tables
 from interlock_server.storage.dialects import open_database
 from interlock_server.storage.log_queries import ANY_RECORD, RecordConditions
 from interlock_server.storage.log_search_queries import ChunkPlace
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import Connection, insert, text
 
+from tests.support.explained import ExplainedStatements
 from tests.support.many_runs import SECOND, START, fill, id_of
 from tests.support.servers import sqlite_url
 
@@ -91,37 +92,10 @@ def _put_logs(connection: Connection) -> None:
     connection.commit()
 
 
-class Explained:
-    """A database of which each statement is explained before it is executed."""
-
-    def __init__(self, url: str, runner: asyncio.Runner) -> None:
-        database: Any = open_database(url)
-        self.database = database
-        self._runner = runner
-        self.plans: list[str] = []
-        event.listen(database._engine.sync_engine, "before_cursor_execute", self._explain)
-
-    def read(self, read: Read) -> Any:
-        self.plans.clear()
-
-        async def reading() -> Any:
-            return await read(self.database)
-
-        return self._runner.run(reading())
-
-    def _explain(self, _: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
-        words = "EXPLAIN QUERY PLAN" if self.database.dialect == "sqlite" else "EXPLAIN"
-        cursor.execute(f"{words} {statement}", parameters)
-        self.plans.append("\n".join(str(line[-1]) for line in cursor.fetchall()))
-
-    def close(self) -> None:
-        self._runner.run(self.database.close())
-
-
 @pytest.fixture(scope="module", params=["sqlite_file", "postgresql_18"])
 def explained(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Explained]:
+) -> Iterator[ExplainedStatements]:
     """A database of each dialect with many logs."""
     if request.param == "sqlite_file":
         yield from _explained(sqlite_url(tmp_path_factory.mktemp("plans") / "interlock.db"))
@@ -136,17 +110,19 @@ async def _filled(url: str) -> None:
     await database.close()
 
 
-def _explained(url: str) -> Iterator[Explained]:
+def _explained(url: str) -> Iterator[ExplainedStatements]:
     fill(url, RUNS)
     with asyncio.Runner() as runner:
         runner.run(_filled(url))
-        explained = Explained(url, runner)
+        explained = ExplainedStatements(url, runner)
         yield explained
         explained.close()
 
 
 @pytest.mark.parametrize("name", READS)
-def test_no_read_of_a_search_looks_through_a_whole_table(explained: Explained, name: str) -> None:
+def test_no_read_of_a_search_looks_through_a_whole_table(
+    explained: ExplainedStatements, name: str
+) -> None:
     read, expected = READS[name]
     assert len(explained.read(read)) == expected
     assert explained.plans
@@ -154,7 +130,7 @@ def test_no_read_of_a_search_looks_through_a_whole_table(explained: Explained, n
         assert not _WHOLE_TABLE.search(plan), plan
 
 
-def test_all_logs_are_walked_in_the_order_of_their_ids(explained: Explained) -> None:
+def test_all_logs_are_walked_in_the_order_of_their_ids(explained: ExplainedStatements) -> None:
     page, after = explained.read(lambda it: queries.list_log_sizes(it, id_of(1000), True))
     assert [log.run_id for log in page] == [id_of(1000 - n) for n in range(1, 201)]
     assert after == id_of(800)
@@ -162,7 +138,7 @@ def test_all_logs_are_walked_in_the_order_of_their_ids(explained: Explained) -> 
 
 
 def test_runs_since_long_ago_are_too_many_to_be_found_by_it(
-    explained: Explained, monkeypatch: pytest.MonkeyPatch
+    explained: ExplainedStatements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(explained.read(lambda it: queries.find_runs(it, LONG_AGO))) == RUNS
     monkeypatch.setattr(queries, "_RECENT_CHUNKS", RUNS)

@@ -7,11 +7,9 @@ and each statement that a list makes is explained as it is made.
 import asyncio
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from interlock_server.storage import queries
-from interlock_server.storage.dialects import open_database
 from interlock_server.storage.filters import (
     EVERYTHING,
     AllOf,
@@ -24,8 +22,8 @@ from interlock_server.storage.filters import (
     Within,
 )
 from interlock_server.storage.records import RunKind
-from sqlalchemy import event
 
+from tests.support.explained import ExplainedStatements
 from tests.support.many_runs import RARE, RUNNING, SECOND, START, fill, id_of
 from tests.support.servers import sqlite_url
 
@@ -65,35 +63,10 @@ _WHOLE_TABLE = re.compile(
 )
 
 
-class Explained:
-    """A database of which each statement is explained before it is executed."""
-
-    def __init__(self, url: str, runner: asyncio.Runner) -> None:
-        database: Any = open_database(url)
-        self._database = database
-        self._runner = runner
-        self.plans: list[str] = []
-        event.listen(database._engine.sync_engine, "before_cursor_execute", self._explain)
-
-    def read(self, query: Query) -> int:
-        """Read a page of flow runs, and answer how many it has."""
-        self.plans.clear()
-        runs, _ = self._runner.run(queries.list_runs(self._database, RunKind.FLOW_RUN, query))
-        return len(runs)
-
-    def _explain(self, _: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
-        words = "EXPLAIN QUERY PLAN" if self._database.dialect == "sqlite" else "EXPLAIN"
-        cursor.execute(f"{words} {statement}", parameters)
-        self.plans.append("\n".join(str(line[-1]) for line in cursor.fetchall()))
-
-    def close(self) -> None:
-        self._runner.run(self._database.close())
-
-
 @pytest.fixture(scope="module", params=["sqlite_file", "postgresql_18"])
 def explained(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Explained]:
+) -> Iterator[ExplainedStatements]:
     """A database of each dialect with many runs."""
     if request.param == "sqlite_file":
         yield from _explained(sqlite_url(tmp_path_factory.mktemp("plans") / "interlock.db"))
@@ -102,43 +75,53 @@ def explained(
         yield from _explained(url)
 
 
-def _explained(url: str) -> Iterator[Explained]:
+def _explained(url: str) -> Iterator[ExplainedStatements]:
     fill(url, COUNT)
     with asyncio.Runner() as runner:
-        explained = Explained(url, runner)
+        explained = ExplainedStatements(url, runner)
         yield explained
         explained.close()
 
 
+def read(explained: ExplainedStatements, query: Query) -> int:
+    """Read a page of flow runs, and answer how many it has."""
+    runs, _ = explained.read(lambda it: queries.list_runs(it, RunKind.FLOW_RUN, query))
+    return len(runs)
+
+
 @pytest.mark.parametrize("name", FILTERS)
-def test_no_common_filter_looks_through_a_whole_table(explained: Explained, name: str) -> None:
+def test_no_common_filter_looks_through_a_whole_table(
+    explained: ExplainedStatements, name: str
+) -> None:
     condition, expected = FILTERS[name]
     for order in ORDERS:
-        assert explained.read(Query(condition, order, limit=50)) == expected
+        assert read(explained, Query(condition, order, limit=50)) == expected
         assert 1 <= len(explained.plans) <= 3
         for plan in explained.plans:
             assert not _WHOLE_TABLE.search(plan), (order, plan)
 
 
 @pytest.mark.parametrize("name", ["all", "a common state", "a rare state", "a part of most names"])
-def test_names_are_sorted_by_their_index(explained: Explained, name: str) -> None:
+def test_names_are_sorted_by_their_index(explained: ExplainedStatements, name: str) -> None:
     condition, expected = FILTERS[name]
-    assert explained.read(Query(condition, Order("name", False), limit=50)) == expected
+    assert read(explained, Query(condition, Order("name", False), limit=50)) == expected
     for plan in explained.plans:
         assert not _WHOLE_TABLE.search(plan), plan
 
 
 def test_a_part_of_few_names_is_found_by_its_trigrams_where_there_are_any(
-    explained: Explained,
+    explained: ExplainedStatements,
 ) -> None:
-    assert explained.read(Query(NameContains("needle"), limit=50)) == RARE
+    assert read(explained, Query(NameContains("needle"), limit=50)) == RARE
     plans = "\n".join(explained.plans)
     # SQLite has no such index: it looks through the names, and through nothing else.
     assert not _WHOLE_TABLE.search(plans.replace("flow_run_name", "names")), plans
     assert "ix_flow_run_name__folded_name" in plans or "SCAN flow_run_name" in plans
 
 
-def test_a_list_that_looks_through_a_whole_table_would_be_noticed(explained: Explained) -> None:
-    assert explained.read(Query(OneOf("state_name", ("Nobody",)), limit=50)) == 0
+def test_a_list_that_looks_through_a_whole_table_would_be_noticed(
+    explained: ExplainedStatements,
+) -> None:
+    assert read(explained, Query(OneOf("state_name", ("Nobody",)), limit=50)) == 0
     in_order = re.compile(r"SCAN (TABLE )?flow_run USING|Index Scan Backward")
     assert _WHOLE_TABLE.search(explained.plans[-1]) or in_order.search(explained.plans[-1])
