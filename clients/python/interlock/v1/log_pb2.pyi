@@ -685,7 +685,8 @@ class DeleteLogsRequest(google.protobuf.message.Message):
     @property
     def before(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Only the part that reached the service before this time, as far as it is stored apart from what
-        came later: some thousand records of before may stay, none from after it are deleted. Unset: all.
+        came later: some thousand records of before may stay, none from after it are deleted. Unset: all
+        that is there when the call comes; what is merged with later records meanwhile may stay.
         """
 
     def __init__(

@@ -337,7 +337,7 @@ class Loop(google.protobuf.message.Message):
     looks: builtins.int
     """How often it has looked."""
     done: builtins.int
-    """How many things it has done: runs that it moved."""
+    """How many things it has done: runs that it moved, chunks of logs that it merged or deleted."""
     error: builtins.str
     """What went wrong when it looked last; empty: nothing. It goes on, and looks again."""
     @property

@@ -120,7 +120,8 @@ class MaintenanceServiceServicer(object):
 
     def ListLoops(self, request, context):
         """Tells what the loops of this server do: those who look for dead and late runs, for pauses that
-        are over, and for what is being cancelled. Of several servers on one database one runs them.
+        are over, for what is being cancelled, and for chunks of logs that are small, or old. Of several
+        servers on one database one runs them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

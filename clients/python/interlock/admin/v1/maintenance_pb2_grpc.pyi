@@ -195,7 +195,8 @@ class MaintenanceServiceStub(typing.Generic[_MaintenanceServiceBackupType, _Main
 
     ListLoops: _MaintenanceServiceListLoopsType
     """Tells what the loops of this server do: those who look for dead and late runs, for pauses that
-    are over, and for what is being cancelled. Of several servers on one database one runs them.
+    are over, for what is being cancelled, and for chunks of logs that are small, or old. Of several
+    servers on one database one runs them.
     """
 
 MaintenanceServiceAsyncStub: typing_extensions.TypeAlias = MaintenanceServiceStub[
@@ -288,7 +289,8 @@ class MaintenanceServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[interlock.admin.v1.maintenance_pb2.ListLoopsResponse, collections.abc.Awaitable[interlock.admin.v1.maintenance_pb2.ListLoopsResponse]]:
         """Tells what the loops of this server do: those who look for dead and late runs, for pauses that
-        are over, and for what is being cancelled. Of several servers on one database one runs them.
+        are over, for what is being cancelled, and for chunks of logs that are small, or old. Of several
+        servers on one database one runs them.
         """
 
 def add_MaintenanceServiceServicer_to_server(servicer: MaintenanceServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
