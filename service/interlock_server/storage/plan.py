@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import astuple
-from operator import itemgetter
+from dataclasses import astuple, fields
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Table
@@ -352,17 +352,24 @@ def _tags(table: Table, things: Iterable[Flow | Deployment | FlowRun | TaskRun])
         yield Insert(table, rows)
 
 
+# Rows in the order of the fields. `astuple` would copy each value, at each append.
+_HEAD_ROW = attrgetter(*(field.name for field in fields(LogHead)))
+_PRODUCER_ROW = attrgetter(*(field.name for field in fields(LogProducer)))
+
+
 def _log_writes(facts: Facts) -> Iterator[Write]:
     heads: dict[bool, list[Row]] = {True: [], False: []}
     for head in facts.moved_log_heads.values():
-        heads[head.run_id in facts.new_log_heads].append(astuple(head))
+        heads[head.run_id in facts.new_log_heads].append(_HEAD_ROW(head))
     if heads[True]:
         # What was not there was not locked: another server's head that came first must not go back.
         yield Insert(tables.log_head, heads[True])
     if heads[False]:
         yield Upsert(tables.log_head, heads[False])
     if facts.moved_log_producers:
-        yield Upsert(tables.log_producer, list(map(astuple, facts.moved_log_producers.values())))
+        yield Upsert(
+            tables.log_producer, list(map(_PRODUCER_ROW, facts.moved_log_producers.values()))
+        )
     merges = facts.moved_log_merges
     rows: list[Row] = [(run_id, at) for run_id, at in merges.items() if at is not None]
     if rows:
